@@ -1,0 +1,1 @@
+"""The client library of Llama-Herder: submit prompts to a herd and read the answers."""

@@ -1,0 +1,1 @@
+"""The broker: prices, holds, queues and delivers prompts."""

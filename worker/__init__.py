@@ -1,0 +1,1 @@
+"""One model, many sequences: leases jobs from the broker and answers them."""
