@@ -1,0 +1,104 @@
+"""Every Redis key of the herd: its pattern, its type, how long it lives. Lua's key functions are made from this table.
+
+`{}` stands for one argument. Lifetimes: `permanent` keys stay; `live` keys go when what they describe goes (an empty
+queue, an ended job); `ttl` keys always carry an expiry; `job` keys have none while the job is live and one afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Key:
+    """One kind of key."""
+
+    pattern: str
+    redis_type: str
+    lifetime: str
+    holds: str
+
+
+TABLE: dict[str, Key] = {
+    "schema": Key("schema", "string", "permanent", "the schema version"),
+    "time": Key("time", "string", "permanent", "the latest time any script has seen, so that it never runs back"),
+    "sequence": Key("sequence", "string", "permanent", "the last sequence number given to a job"),
+    "server": Key("server", "hash", "permanent", "Redis's run id, and until when nothing lapses after a restart"),
+    "prices": Key("prices", "hash", "permanent", "the price list and its version"),
+    "books": Key("books", "hash", "permanent", "balances of revenue and the mint"),
+    "accounts": Key("accounts", "zset", "permanent", "account ids by creation time"),
+    "account": Key("account:{}", "hash", "permanent", "available, held, suspended, created_ms"),
+    "account_keys": Key("account-keys:{}", "hash", "permanent", "key id → HMAC"),
+    "account_jobs": Key("account-jobs:{}", "zset", "permanent", "job ids by sequence number"),
+    "deposits": Key("deposits:{}", "hash", "permanent", "deposit id → amount, so that a deposit counts once"),
+    "ledger": Key("ledger:{}", "stream", "permanent", "the account's postings"),
+    "key": Key("key:{}", "hash", "permanent", "an API key by its HMAC"),
+    "models": Key("models", "set", "permanent", "models that a worker has ever served"),
+    "model": Key("model:{}", "hash", "permanent", "frontier, speed, last multiplier"),
+    "card": Key("card:{}", "string", "permanent", "the model card, JSON"),
+    "vocab": Key("vocab:{}", "string", "permanent", "the vocabulary as a GGUF without tensors"),
+    "queue": Key("queue:{}", "zset", "live", "queued jobs of a model by rank"),
+    "clocks": Key("clocks:{}", "zset", "live", "each account's virtual clock for a model"),
+    "workers": Key("workers", "zset", "live", "worker ids by last heartbeat"),
+    "model_workers": Key("model-workers:{}", "zset", "live", "workers of a model by last heartbeat"),
+    "worker": Key("worker:{}", "hash", "ttl", "what a worker said of itself"),
+    "worker_jobs": Key("worker-jobs:{}", "set", "live", "jobs a worker holds"),
+    "leases": Key("leases", "zset", "live", "leased jobs by when the lease lapses"),
+    "job": Key("job:{}", "hash", "job", "the job"),
+    "input": Key("input:{}", "string", "job", "what the worker needs of it, JSON"),
+    "events": Key("events:{}", "stream", "job", "its event log"),
+    "idempotency": Key("idempotency:{}:{}", "hash", "ttl", "request hash and job of an Idempotency-Key"),
+    "callbacks": Key("callbacks", "stream", "permanent", "one entry for each job that ended"),
+    "ended": Key("ended", "zset", "live", "ended jobs by end time, until their record goes"),
+    "rate": Key("rate:{}", "string", "ttl", "a rate limit's theoretical arrival time"),
+    "job_bell": Key("bell:job:{}", "channel", "live", "rings with each event of a job"),
+    "queue_bell": Key("bell:queue:{}", "channel", "live", "rings when a model's queue gets a job"),
+    "worker_bell": Key("bell:worker:{}", "channel", "live", "rings when a job of this worker is to stop"),
+}
+
+
+class Keys:
+    """Key names under one prefix: `Keys("lh")("job", job_id)`."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def __call__(self, name: str, *args: str) -> str:
+        """The full key; `args` fill the braces of its pattern."""
+        return f"{self.prefix}:{TABLE[name].pattern.format(*args)}"
+
+
+def lua_key_functions() -> str:
+    """Lua source of `K`: one function a key, so that both languages name keys from the one table."""
+    lines = ["local K = {}"]
+    for name, key in TABLE.items():
+        names = [f"x{i}" for i in range(key.pattern.count("{}"))]
+        parts = re.split(r"\{\}", key.pattern)
+        expression = f"PREFIX .. ':{parts[0]}'"
+        for argument, rest in zip(names, parts[1:], strict=True):
+            expression += f" .. {argument}" + (f" .. '{rest}'" if rest else "")
+        lines.append(f"function K.{name}({', '.join(names)}) return {expression} end")
+    return "\n".join(lines) + "\n"
+
+
+def leaked(prefix: str, key: str, ttl_ms: int, live_jobs: frozenset[str]) -> bool:
+    """Whether a key that exists should not: unknown to the table, or without the expiry its kind must have.
+
+    `ttl_ms` is Redis PTTL (−1: no expiry); `live_jobs` the ids of queued and running jobs.
+    """
+    if not key.startswith(prefix + ":"):
+        return False
+    rest = key[len(prefix) + 1 :]
+    for kind in TABLE.values():
+        match = re.fullmatch(re.escape(kind.pattern).replace(r"\{\}", "(.+)"), rest)
+        if match is None:
+            continue
+        if kind.lifetime in ("permanent", "live"):
+            return False
+        if kind.lifetime == "job" and match.group(1) in live_jobs:
+            return False
+        return ttl_ms == -1
+    return True
