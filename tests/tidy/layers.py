@@ -1,0 +1,111 @@
+"""Who may import whom, and which file owns which library; read from the syntax tree, nothing is run."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.tidy.tree import Source
+
+HERDER, WORKER, CLIENT = "herder/", "worker/", "client/llama_herder/"
+CLI = CLIENT + "cli/"
+
+# All that a worker may know of the broker.
+LEAVES = frozenset({
+    "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
+    "scripts", "broker", "doorbell", "ledger", "prompts", "logs",
+})  # fmt: skip
+
+NOT_FOR_CLIENTS = frozenset(
+    {"redis", "fastapi", "starlette", "herder", "worker", "pydantic", "llama_cpp", "numpy"}
+)
+
+# One library, one owner: the files (or folders, with a slash) of the three packages that may import it.
+OWNERS: dict[str, tuple[str, ...]] = {
+    "arq": ("herder/courier.py",),
+    "fastapi": ("herder/app.py", "herder/api/", "herder/dialects/"),
+    "llama_cpp": ("worker/llama.py",),
+    "redis": ("herder/broker.py", "herder/scripts.py", "herder/doorbell.py"),
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """`from herder import keys` is the module `herder.keys`; `lazy` is inside a function."""
+
+    module: str
+    line: int
+    lazy: bool
+
+    @property
+    def top(self) -> str:
+        return self.module.partition(".")[0]
+
+
+def imports(source: Source) -> Iterator[Import]:
+    """Every import of a file; relative ones are made absolute."""
+    package = source.path.removeprefix("client/").split("/")[:-1]
+
+    def walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield Import(name.name, node.lineno, lazy)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for name in node.names:
+                yield Import(f"{base}.{name.name}", node.lineno, lazy)
+        inside = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, inside)
+
+    yield from walk(ast.parse(source.text), False)
+
+
+def _forbidden(path: str, found: Import) -> bool:
+    if path.startswith(HERDER):
+        return found.top in {"worker", "llama_herder", "tests", "benchmarks", "tools"}
+    if path.startswith(WORKER):
+        leaf = found.module.split(".")[1] if "." in found.module else ""
+        return found.top in {"llama_herder", "tests", "benchmarks", "tools"} or (
+            found.top == "herder" and leaf not in LEAVES
+        )
+    if path.startswith(CLI):
+        return found.top in {"tests", "benchmarks", "tools"} or (
+            found.top in NOT_FOR_CLIENTS and not found.lazy
+        )
+    if path.startswith(CLIENT):
+        return found.top in {"tests", "benchmarks", "tools"} or found.top in NOT_FOR_CLIENTS
+    return False
+
+
+def layer_breaches(source: Source) -> list[str]:
+    """Imports that go up or across: the layers of the three packages."""
+    return [
+        f"{source.path}:{i.line}: must not import {i.module}"
+        for i in imports(source)
+        if _forbidden(source.path, i)
+    ]
+
+
+def foreign_libraries(source: Source) -> list[str]:
+    """Imports of a library by a file that does not own it."""
+    if not source.path.startswith((HERDER, WORKER, CLIENT)):
+        return []
+    return [
+        f"{source.path}:{i.line}: {i.top} belongs to {', '.join(OWNERS[i.top])}"
+        for i in imports(source)
+        if i.top in OWNERS and not source.path.startswith(OWNERS[i.top])
+    ]
+
+
+def idle_owners(files: list[Source]) -> list[str]:
+    """Entries of OWNERS under which no file imports the library any more."""
+    used = {(i.top, file.path) for file in files if file.path.endswith(".py") for i in imports(file)}
+    return [
+        f"{owner} owns {library} and does not import it"
+        for library, owners in OWNERS.items()
+        for owner in owners
+        if not any(top == library and path.startswith(owner) for top, path in used)
+    ]
