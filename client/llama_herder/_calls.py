@@ -1,0 +1,268 @@
+"""Which request each call of the API is, and the two flows made of several: waiting, and judging how a job ended.
+
+Pure: builds `Call` values, knows the paths and nothing of how they are sent.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote as _quoted
+
+from llama_herder._core import Call, Flow, Patience, Send, Sleep, perform
+from llama_herder.errors import (
+    InvalidRequest,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    NotFound,
+    Unavailable,
+    WaitTimeout,
+)
+from llama_herder.types import (
+    Account,
+    Audit,
+    Info,
+    Job,
+    Key,
+    LedgerEntry,
+    Message,
+    Model,
+    Page,
+    Quote,
+    Worker,
+    page_of,
+)
+
+POLL_S = 30.0
+PAUSE_S = 0.25
+OUTAGE_S = 300.0
+
+
+def _part(text: str) -> str:
+    """A name or an id as one segment of a path; an empty one would be another address."""
+    if not text.strip("."):
+        raise NotFound(f"{text!r} is not a name or an id")
+    return _quoted(text, safe="", errors="surrogateescape")
+
+
+def _paging(limit: int | None, cursor: str | None) -> dict[str, str | int]:
+    found: dict[str, str | int | None] = {"limit": limit, "cursor": cursor}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+# --- jobs ------------------------------------------------------------------------------------------------
+
+
+def ask(prompt: str | Sequence[Message], tokens: int | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a submission or of a quote; what was not given is left out."""
+    body: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+    body["tokens"] = tokens
+    body |= options
+    if isinstance(body.get("stop"), str):
+        body["stop"] = [body["stop"]]
+    if body.get("stop") is not None:
+        body["stop"] = list(body["stop"])
+    if not body.get("raw"):
+        body.pop("raw", None)
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def submit(body: Mapping[str, Any], idempotency_key: str | None) -> Call[Job]:
+    """Hold the fee and join the line. Repeatable: the key makes the herder answer a repetition with the same job."""
+    key = idempotency_key or str(uuid.uuid4())
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidRequest("the idempotency key must be printable ASCII")
+    unsure = (
+        f"the job may have been accepted: the same submission with the idempotency key {key} tells, "
+        "without paying twice"
+    )
+    send = Send("POST", "/v1/jobs", body=body, headers={"Idempotency-Key": key})
+    return Call(send, Job.from_json, unsure=unsure)
+
+
+def quote(body: Mapping[str, Any]) -> Call[Quote]:
+    """What a submission would cost; changes nothing."""
+    return Call(Send("POST", "/v1/quote", body=body), Quote.from_json)
+
+
+def job(job_id: str, wait_s: int = 0) -> Call[Job]:
+    """A job as it is now, or after at most `wait_s` seconds of waiting for its end."""
+    params: dict[str, str | int] = {"wait": wait_s} if wait_s else {}
+    return Call(Send("GET", f"/v1/jobs/{_part(job_id)}", params=params, read_s=float(wait_s)), Job.from_json)
+
+
+def jobs(limit: int | None, cursor: str | None) -> Call[Page[Job]]:
+    """The account's jobs, newest first."""
+    return Call(Send("GET", "/v1/jobs", params=_paging(limit, cursor)), page_of("jobs", Job.from_json))
+
+
+def cancel(job_id: str) -> Call[Job]:
+    """Take a job out of the line, or ask its worker to stop."""
+    return Call(Send("DELETE", f"/v1/jobs/{_part(job_id)}"), Job.from_json)
+
+
+def waiting(
+    job_id: str,
+    url: str,
+    patience: Patience,
+    timeout: float | None = None,
+    *,
+    poll_s: float = POLL_S,
+    on_poll: Callable[[Job], object] | None = None,
+) -> Flow[Job]:
+    """Polls, each poll a long one, until the job has ended; sits out a herder that restarts, for five minutes.
+
+    Raises WaitTimeout after `timeout` seconds, and the last error once the herder was away for too long.
+    """
+    clock = patience.clock
+    deadline = math.inf if timeout is None else clock() + timeout
+    seen: Job | None = None
+    while True:
+        left = deadline - clock()
+        wait_s = max(1, math.ceil(min(poll_s, left))) if left > 0 else 0
+        asked = clock()
+        lasting = Patience(until=min(deadline, asked + OUTAGE_S), clock=clock, jitter=patience.jitter)
+        try:
+            seen = yield from perform(job(job_id, wait_s), url, lasting)
+        except Unavailable as error:
+            if deadline <= asked + OUTAGE_S:
+                raise _still(job_id, seen, timeout, f" ({error.detail})") from error
+            raise
+        if on_poll is not None:
+            on_poll(seen)
+        if seen.ended:
+            return seen
+        if clock() >= deadline:
+            raise _still(job_id, seen, timeout)
+        if clock() - asked < PAUSE_S:
+            yield Sleep(PAUSE_S)
+
+
+def _still(job_id: str, seen: Job | None, timeout: float | None, why: str = "") -> WaitTimeout:
+    state = f"{job_id} is still {seen.status}" if seen else f"no news of {job_id}"
+    detail = f"{state} after {timeout or 0:g} s{why}; it lives on: fetch it later by its id"
+    return WaitTimeout(detail, job_id, seen)
+
+
+def running(
+    body: Mapping[str, Any],
+    idempotency_key: str | None,
+    url: str,
+    patience: Patience,
+    timeout: float | None = None,
+) -> Flow[Job]:
+    """Submits, waits and judges; `timeout` counts from the moment the job is accepted."""
+    accepted = yield from perform(submit(body, idempotency_key), url, patience)
+    ended = yield from waiting(accepted.id, url, patience, timeout)
+    return answered(ended)
+
+
+def answered(job: Job) -> Job:
+    """The job, if it succeeded; otherwise the exception that says how it ended."""
+    refunded = "" if job.refunded is None else f"; {job.refunded} credits were refunded"
+    if job.status == "cancelled":
+        raise JobCancelled(f"{job.id} was cancelled{refunded}", job)
+    if job.status == "expired":
+        raise JobExpired(f"{job.id} expired{refunded}", job)
+    if job.status != "succeeded":
+        why = f": {job.error.message or job.error.code}" if job.error else ""
+        raise JobFailed(f"{job.id} failed{why}{refunded}", job)
+    return job
+
+
+# --- the herd, and the own account ---------------------------------------------------------------------------
+
+
+def info() -> Call[Info]:
+    """The price list and how busy the herd is; needs no key."""
+    return Call(Send("GET", "/info"), Info.from_json)
+
+
+def models() -> Call[Page[Model]]:
+    """The herd's models."""
+    return Call(Send("GET", "/v1/models"), page_of("models", Model.from_json))
+
+
+def workers() -> Call[Page[Worker]]:
+    """The herd's workers."""
+    return Call(Send("GET", "/v1/workers"), page_of("workers", Worker.from_json))
+
+
+def account() -> Call[Account]:
+    """The account that the key belongs to."""
+    return Call(Send("GET", "/v1/account"), Account.from_json)
+
+
+def ledger(limit: int | None, cursor: str | None, name: str | None = None) -> Call[Page[LedgerEntry]]:
+    """The movements of an account's credits, newest first; the own one's unless it is named."""
+    path = "/v1/account/ledger" if name is None else f"/v1/admin/accounts/{_part(name)}/ledger"
+    return Call(Send("GET", path, params=_paging(limit, cursor)), page_of("entries", LedgerEntry.from_json))
+
+
+# --- with an admin key ---------------------------------------------------------------------------------------
+
+_ACCOUNTS = "/v1/admin/accounts"
+_UNSURE = "it may have happened all the same: look before you repeat it"
+
+
+def create_account(name: str, credits_: int) -> Call[Account]:
+    """A new account."""
+    body = {"id": name, **({"credits": credits_} if credits_ else {})}
+    return Call(Send("POST", _ACCOUNTS, body=body), Account.from_json, repeatable=False, unsure=_UNSURE)
+
+
+def accounts(limit: int | None, cursor: str | None) -> Call[Page[Account]]:
+    """All accounts."""
+    return Call(Send("GET", _ACCOUNTS, params=_paging(limit, cursor)), page_of("accounts", Account.from_json))
+
+
+def show_account(name: str) -> Call[Account]:
+    """One account by its name."""
+    return Call(Send("GET", f"{_ACCOUNTS}/{_part(name)}"), Account.from_json)
+
+
+def deposit(name: str, amount: int, memo: str | None, deposit_id: str | None) -> Call[Account]:
+    """Credits for an account. Repeatable: the deposit's id makes the herder count it once."""
+    body: dict[str, Any] = {"amount": amount, "deposit_id": deposit_id or str(uuid.uuid4())}
+    if memo:
+        body["memo"] = memo
+    unsure = f"it may have happened: the same deposit with deposit_id {body['deposit_id']} is counted once"
+    return Call(
+        Send("POST", f"{_ACCOUNTS}/{_part(name)}/deposit", body=body), Account.from_json, unsure=unsure
+    )
+
+
+def adjust(name: str, amount: int, memo: str) -> Call[Account]:
+    """A correction, up or down."""
+    send = Send("POST", f"{_ACCOUNTS}/{_part(name)}/adjust", body={"amount": amount, "memo": memo})
+    return Call(send, Account.from_json, repeatable=False, unsure=_UNSURE)
+
+
+def suspend(name: str, on: bool) -> Call[Account]:
+    """Suspend an account, or let it go on."""
+    return Call(Send("POST", f"{_ACCOUNTS}/{_part(name)}/{'suspend' if on else 'resume'}"), Account.from_json)
+
+
+def keys(name: str) -> Call[Page[Key]]:
+    """The keys of an account, without their secrets."""
+    return Call(Send("GET", f"{_ACCOUNTS}/{_part(name)}/keys"), page_of("keys", Key.from_json))
+
+
+def create_key(name: str, role: str | None, label: str | None) -> Call[Key]:
+    """A new key; its secret is in this answer only."""
+    body = {field: value for field, value in (("role", role), ("label", label)) if value}
+    send = Send("POST", f"{_ACCOUNTS}/{_part(name)}/keys", body=body)
+    return Call(send, Key.from_json, repeatable=False, unsure=_UNSURE)
+
+
+def revoke_key(name: str, key_id: str) -> Call[Key]:
+    """An end to a key."""
+    return Call(Send("DELETE", f"{_ACCOUNTS}/{_part(name)}/keys/{_part(key_id)}"), Key.from_json)
+
+
+def audit() -> Call[Audit]:
+    """Whether every balance is what its postings add up to."""
+    return Call(Send("GET", "/v1/admin/audit"), Audit.from_json)

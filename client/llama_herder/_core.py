@@ -1,0 +1,259 @@
+"""How a call is made, sans IO: what to send, what a reply means, whether and when to try again.
+
+A flow is a generator that yields effects (`Send`, `Sleep`) and is sent what became of them (`Reply`, `Broken`,
+None); it returns the result or raises one of `llama_herder.errors`. The sync and the async client perform the same
+flows. Must not know httpx, threads, event loops or which clock there is.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+from llama_herder.errors import (
+    CannotConnect,
+    HerderError,
+    InvalidKey,
+    InvalidRequest,
+    NoReply,
+    error_class,
+)
+
+T = TypeVar("T")
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+TRIES = 5
+BACKOFF_S = 0.25
+BACKOFF_S_MAX = 8.0
+RETRY_AFTER_S_MAX = 60.0
+RETRIED = frozenset({429, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Send:
+    """Effect: one HTTP request. `read_s` is how long the herder may keep silent beyond the client's own timeout."""
+
+    method: str
+    path: str
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    read_s: float = 0.0
+
+    def content(self) -> bytes | None:
+        """The body as the bytes to send; refuses here what no JSON could say (NaN, text that is not Unicode)."""
+        if self.body is None:
+            return None
+        try:
+            return json.dumps(self.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("the text is not valid UTF-8") from None
+        except ValueError:
+            raise InvalidRequest("a number must not be NaN or infinite") from None
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Effect: let `seconds` pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Broken:
+    """No reply. `sent` says whether the request may have arrived; `why` is one short line."""
+
+    sent: bool
+    why: str
+
+
+Effect: TypeAlias = Send | Sleep
+Outcome: TypeAlias = Reply | Broken | None
+Flow: TypeAlias = Generator[Effect, Outcome, T]
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One call of the API: what to send, how to read the answer, and whether sending it twice is harmless.
+
+    `unsure` is what to add to the message when nobody can know whether it happened.
+    """
+
+    send: Send
+    parse: Callable[[Any], T]
+    repeatable: bool = True
+    unsure: str = ""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to keep trying: a number of tries, or (for a wait) until a moment of `clock`."""
+
+    tries: int = TRIES
+    until: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random
+
+    def delay_s(self, attempt: int, retry_after_s: float | None) -> float | None:
+        """Seconds before the try after `attempt` (from 1); None when there shall be none.
+
+        The herder's Retry-After, up to a minute, otherwise exponential with jitter.
+        """
+        if self.until is None and attempt >= self.tries:
+            return None
+        backoff = min(BACKOFF_S_MAX, BACKOFF_S * float(1 << min(attempt - 1, 16))) * (
+            0.5 + 0.5 * self.jitter()
+        )
+        delay = backoff if retry_after_s is None else max(backoff, min(retry_after_s, RETRY_AFTER_S_MAX))
+        if self.until is not None and self.clock() + delay >= self.until:
+            return None
+        return delay
+
+
+def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
+    """Sends, and sends again where that is safe; returns what `call` reads out of the answer.
+
+    1. A good reply is read. 2. A refusal is raised. 3. No reply, 429, 502, 503 and 504 are tried again if the call
+    may be repeated and patience lasts. 4. Otherwise they are raised too.
+    """
+    attempt = 1
+    while True:
+        outcome = yield call.send
+        assert outcome is not None
+        if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
+            return call.parse(_object_of(outcome, url))
+        error = _broken(outcome, url) if isinstance(outcome, Broken) else problem(outcome, url)
+        passing = isinstance(outcome, Broken) or outcome.status in RETRIED
+        waited = outcome.headers.get("retry-after") if isinstance(outcome, Reply) else None
+        delay = patience.delay_s(attempt, retry_after_s(waited)) if passing and call.repeatable else None
+        if delay is None:
+            raise _with_doubt(error, call.unsure) if call.unsure else error
+        yield Sleep(delay)
+        attempt += 1
+
+
+def _object_of(reply: Reply, url: str) -> dict[str, Any]:
+    try:
+        data = json.loads(reply.content) if reply.content else {}
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise HerderError(
+            f"{url} answered, but not like a herder (no JSON object); check the URL", status=reply.status
+        )
+    return data
+
+
+def _broken(outcome: Broken, url: str) -> HerderError:
+    if outcome.sent:
+        return NoReply(f"no reply from {url}: {outcome.why}")
+    hint = " (is a herd running there? `herder up` starts one)"
+    return CannotConnect(f"cannot connect to {url}: {outcome.why}{hint}")
+
+
+def _with_doubt(error: HerderError, unsure: str) -> HerderError:
+    """Adds what to do when nobody can know whether it happened: no reply, or a reply from something in between."""
+    if not isinstance(error, NoReply) and not (error.status in (502, 504) and error.code == "unavailable"):
+        return error
+    return type(error)(
+        f"{error.detail}; {unsure}",
+        code=error.code,
+        status=error.status,
+        request_id=error.request_id,
+        extra=error.extra,
+    )
+
+
+def problem(reply: Reply, url: str) -> HerderError:
+    """The exception for a reply that is not a yes: by its problem code, or in words where it has none."""
+    try:
+        data = json.loads(reply.content)
+    except ValueError:
+        data = None
+    request_id = reply.headers.get("x-request-id")
+    if not isinstance(data, dict) or not isinstance(data.get("code"), str):
+        detail = _foreign(reply, url)
+        return error_class("", reply.status)(detail, status=reply.status, request_id=request_id)
+    code = str(data["code"])
+    detail = one_line(str(data.get("detail") or data.get("title") or code))
+    standard = ("type", "title", "status", "detail", "code", "request_id", "instance")
+    extra = {name: value for name, value in data.items() if name not in standard}
+    retry_after = retry_after_s(reply.headers.get("retry-after"))
+    if retry_after is not None:
+        extra.setdefault("retry_after", retry_after)
+    return error_class(code, reply.status)(
+        detail,
+        code=code,
+        status=reply.status,
+        request_id=str(data["request_id"]) if data.get("request_id") else request_id,
+        extra=extra,
+    )
+
+
+def _foreign(reply: Reply, url: str) -> str:
+    """A reply without a problem document: it came from something in front of the herder, or from something else."""
+    if reply.status in (502, 503, 504):
+        return f"{url} answered {reply.status}: a proxy is there, but the herder behind it is not reachable"
+    if 300 <= reply.status < 400 and "location" in reply.headers:
+        target = urlsplit(reply.headers["location"])
+        host = f"{target.scheme}://{target.netloc}" if target.netloc else target.path
+        return f"{url} redirects to {one_line(host)}: if that is your herd, use its URL"
+    return f"{url} answered {reply.status} without saying why; check that the URL is a herder's"
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Seconds out of a Retry-After header, which is a number or a date; None where it is neither."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def one_line(text: str, most: int = 500) -> str:
+    """Text from elsewhere as one line that is safe to print: no control characters, not endless."""
+    clean = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return clean if len(clean) <= most else clean[: most - 1] + "…"
+
+
+def base_url(url: str) -> str:
+    """The URL without a trailing slash; one that no request could be sent to is refused here."""
+    clean = url.strip().rstrip("/")
+    try:
+        parts = urlsplit(clean)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise CannotConnect(f"{one_line(url)!r} is not a herder's URL: it must look like {DEFAULT_URL}")
+    return clean
+
+
+def authorization(api_key: str | None) -> dict[str, str]:
+    """The header that carries the key; none without one: the herder then says so itself."""
+    key = (api_key or "").strip()
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InvalidKey("the API key has characters that no key has: was it copied whole, and nothing else?")
+    return {"Authorization": f"Bearer {key}"}

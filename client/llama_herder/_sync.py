@@ -1,0 +1,242 @@
+"""`Herder`: the client for ordinary code. Thin: performs the flows of `_core` and `_calls` with httpx and sleeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from llama_herder import _calls
+from llama_herder._core import TRIES, Broken, Call, Flow, Outcome, Patience, Reply, Send, Sleep, perform
+from llama_herder._http import broken_of, client_settings, reply_of, request_of, url_of
+from llama_herder.types import (
+    Account,
+    Audit,
+    Info,
+    Job,
+    Key,
+    LedgerEntry,
+    Message,
+    Model,
+    Options,
+    Page,
+    Quote,
+    Worker,
+)
+
+T = TypeVar("T")
+
+_sleep = time.sleep
+
+
+class Herder:
+    """A herd, seen by one account. Safe to share between threads; close it, or use it in a `with`.
+
+    >>> with Herder("https://herd.example", api_key="hk_…") as herder:
+    ...     print(herder.run("What is a chatbot?", tokens=40).text)
+
+    `url` defaults to HERDER_URL, then to http://127.0.0.1:8080; `api_key` to HERDER_API_KEY. `timeout` is seconds
+    without a sign of life from the herder; `tries` how often a call is tried where trying again is safe.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        tries: int = TRIES,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = url_of(url)
+        self.admin = Admin(self)
+        self._timeout = timeout
+        self._patience = Patience(tries=tries)
+        self._client = httpx.Client(transport=transport, **client_settings(self.url, api_key, timeout))
+
+    def __repr__(self) -> str:
+        return f"Herder({self.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    # --- jobs --------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        prompt: str | Sequence[Message],
+        tokens: int,
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[Options],
+    ) -> Job:
+        """Pay for a prompt (or a chat) and return at once; `.balance` is what is left.
+
+        >>> job = herder.submit("What is a chatbot?", tokens=40, multiplier=1.5)
+        >>> job = herder.submit([{"role": "user", "content": "Hello"}], tokens=40, model="herd-tiny", max_fee=100)
+        """
+        return self._call(_calls.submit(_calls.ask(prompt, tokens, options), idempotency_key))
+
+    def wait(
+        self,
+        job: Job | str,
+        timeout: float | None = None,
+        *,
+        poll_s: float = _calls.POLL_S,
+        on_poll: Callable[[Job], object] | None = None,
+    ) -> Job:
+        """The job once it has ended, however it ended. WaitTimeout after `timeout` seconds: the job lives on.
+
+        `on_poll` is called with the job at least every `poll_s` seconds.
+        """
+        job_id = job if isinstance(job, str) else job.id
+        return self._perform(
+            _calls.waiting(job_id, self.url, self._patience, timeout, poll_s=poll_s, on_poll=on_poll)
+        )
+
+    def run(
+        self,
+        prompt: str | Sequence[Message],
+        tokens: int,
+        *,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[Options],
+    ) -> Job:
+        """Submit and wait; the job has an answer, or JobFailed, JobCancelled, JobExpired or WaitTimeout is raised.
+
+        >>> herder.run("What is a chatbot?", tokens=40).text
+        """
+        body = _calls.ask(prompt, tokens, options)
+        return self._perform(_calls.running(body, idempotency_key, self.url, self._patience, timeout))
+
+    def quote(
+        self, prompt: str | Sequence[Message], tokens: int | None = None, **options: Unpack[Options]
+    ) -> Quote:
+        """What a job would cost now, and whether it would be accepted; nothing is charged."""
+        return self._call(_calls.quote(_calls.ask(prompt, tokens, options)))
+
+    def job(self, job_id: str) -> Job:
+        """A job as it is now."""
+        return self._call(_calls.job(job_id))
+
+    def jobs(self, limit: int | None = None, cursor: str | None = None) -> Page[Job]:
+        """The account's jobs, newest first."""
+        return self._call(_calls.jobs(limit, cursor))
+
+    def cancel(self, job: Job | str) -> Job:
+        """Take a queued job out of the line (refunded at once), or ask the worker of a running one to stop."""
+        return self._call(_calls.cancel(job if isinstance(job, str) else job.id))
+
+    # --- the herd and the account ------------------------------------------------------------------------
+
+    def info(self) -> Info:
+        """The price list and how busy the herd is."""
+        return self._call(_calls.info())
+
+    def models(self) -> Page[Model]:
+        """The herd's models."""
+        return self._call(_calls.models())
+
+    def workers(self) -> Page[Worker]:
+        """The herd's workers."""
+        return self._call(_calls.workers())
+
+    def account(self) -> Account:
+        """The account of this key: what it can spend, and what its live jobs hold."""
+        return self._call(_calls.account())
+
+    def ledger(self, limit: int | None = None, cursor: str | None = None) -> Page[LedgerEntry]:
+        """Every movement of the account's credits, newest first."""
+        return self._call(_calls.ledger(limit, cursor))
+
+    # --- how ---------------------------------------------------------------------------------------------
+
+    def _call(self, call: Call[T]) -> T:
+        return self._perform(perform(call, self.url, self._patience))
+
+    def _perform(self, flow: Flow[T]) -> T:
+        outcome: Outcome = None
+        while True:
+            try:
+                effect = flow.send(outcome)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            outcome = _sleep(effect.seconds) if isinstance(effect, Sleep) else self._send(effect)
+
+    def _send(self, send: Send) -> Reply | Broken:
+        arguments: dict[str, Any] = request_of(send, self._timeout)
+        try:
+            return reply_of(self._client.request(**arguments))
+        except httpx.RequestError as error:
+            return broken_of(error)
+
+
+class Admin:
+    """`herder.admin`: other people's accounts, with an admin's key. Amounts are credits."""
+
+    def __init__(self, herder: Herder) -> None:
+        self._herder = herder
+
+    def create(self, name: str, credits: int = 0) -> Account:  # noqa: A002
+        """A new account; it needs a key: `create_key`."""
+        return self._herder._call(_calls.create_account(name, credits))
+
+    def accounts(self, limit: int | None = None, cursor: str | None = None) -> Page[Account]:
+        """All accounts."""
+        return self._herder._call(_calls.accounts(limit, cursor))
+
+    def account(self, name: str) -> Account:
+        """One account."""
+        return self._herder._call(_calls.show_account(name))
+
+    def deposit(
+        self, name: str, amount: int, memo: str | None = None, deposit_id: str | None = None
+    ) -> Account:
+        """Credits for an account; the same `deposit_id` counts once."""
+        return self._herder._call(_calls.deposit(name, amount, memo, deposit_id))
+
+    def adjust(self, name: str, amount: int, memo: str) -> Account:
+        """A correction, up or down, with the reason; never tried twice."""
+        return self._herder._call(_calls.adjust(name, amount, memo))
+
+    def suspend(self, name: str) -> Account:
+        """Refuse the account's submissions from now on."""
+        return self._herder._call(_calls.suspend(name, True))
+
+    def resume(self, name: str) -> Account:
+        """Let a suspended account go on."""
+        return self._herder._call(_calls.suspend(name, False))
+
+    def ledger(self, name: str, limit: int | None = None, cursor: str | None = None) -> Page[LedgerEntry]:
+        """The movements of an account's credits, newest first."""
+        return self._herder._call(_calls.ledger(limit, cursor, name))
+
+    def keys(self, name: str) -> Page[Key]:
+        """An account's keys, without their secrets."""
+        return self._herder._call(_calls.keys(name))
+
+    def create_key(self, name: str, role: str | None = None, label: str | None = None) -> Key:
+        """A new key, `client` unless the role is `admin`; `.key` is the secret, to be seen here only."""
+        return self._herder._call(_calls.create_key(name, role, label))
+
+    def revoke_key(self, name: str, key_id: str) -> Key:
+        """An end to a key."""
+        return self._herder._call(_calls.revoke_key(name, key_id))
+
+    def audit(self) -> Audit:
+        """Whether every balance is what its postings add up to."""
+        return self._herder._call(_calls.audit())

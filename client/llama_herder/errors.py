@@ -1,0 +1,307 @@
+"""Every way a call can fail, as the caller meets it: one exception class for each problem code of the herder.
+
+    HerderError                 code, status, detail, request_id, extra
+    ├── Refusal                 the request was refused; it cost nothing and changed nothing
+    │   ├── BadRequest, MissingKey, InvalidKey, Forbidden, AccountSuspended
+    │   ├── InsufficientFunds (needed, balance, max_affordable_tokens), FeeTooLow (needed), MaxFeeExceeded (needed)
+    │   ├── NotFound, UnknownModel (models), MethodNotAllowed, Conflict, IdempotencyConflict
+    │   └── TooLarge (limit), InvalidRequest (errors), ContextExceeded (limit), RateLimited (retry_after)
+    ├── Unavailable             nothing is wrong with the request: the same one may succeed later
+    │   ├── Overloaded, NoWorker, RedisUnavailable
+    │   ├── CannotConnect       nothing answers at the URL
+    │   └── NoReply             something is there, but the reply did not come in time or broke off
+    ├── JobEnded                `run` got no answer; .job is the job as it ended
+    │   ├── JobFailed, JobCancelled, JobExpired
+    └── WaitTimeout             the wait ended, the job lives on; .job_id, .job
+
+Knows nothing of HTTP libraries. It does not import the server, but the two trees have the same names: a test
+compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llama_herder.types import Job
+
+
+class HerderError(Exception):
+    """A call that did not give what was asked for. `str(error)` is one line that says what to do.
+
+    >>> try:
+    ...     herder.run("What is a chatbot?", tokens=40)
+    ... except llama_herder.InsufficientFunds as error:
+    ...     print(error.needed, error.balance)
+    """
+
+    code: str = "internal"
+    status: int = 500
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or type(self).code
+        self.status = type(self).status if status is None else status
+        self.request_id = request_id
+        self.extra: dict[str, Any] = dict(extra or {})
+
+    def _int(self, name: str) -> int | None:
+        value = self.extra.get(name)
+        return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+class Refusal(HerderError):
+    """The request was refused; it cost nothing and changed nothing."""
+
+
+class BadRequest(Refusal):
+    """The body was not JSON, or not an object."""
+
+    code, status = "bad_request", 400
+
+
+class MissingKey(Refusal):
+    """No API key was sent: pass `api_key=`, or set HERDER_API_KEY."""
+
+    code, status = "missing_key", 401
+
+
+class InvalidKey(Refusal):
+    """The API key is unknown, mistyped or revoked."""
+
+    code, status = "invalid_key", 401
+
+
+class _Priced(Refusal):
+    """A refusal that names a price."""
+
+    @property
+    def needed(self) -> int | None:
+        """The credits that would have been enough."""
+        return self._int("needed")
+
+
+class InsufficientFunds(_Priced):
+    """The balance does not cover the fee."""
+
+    code, status = "insufficient_funds", 402
+
+    @property
+    def balance(self) -> int | None:
+        """The credits that are available."""
+        return self._int("balance")
+
+    @property
+    def max_affordable_tokens(self) -> int | None:
+        """The most tokens that the balance covers at this price."""
+        return self._int("max_affordable_tokens")
+
+
+class FeeTooLow(_Priced):
+    """The static `fee` that was offered is below the base fee."""
+
+    code, status = "fee_too_low", 402
+
+
+class MaxFeeExceeded(_Priced):
+    """The price is above the `max_fee` that was given."""
+
+    code, status = "max_fee_exceeded", 402
+
+
+class Forbidden(Refusal):
+    """The key may not do this."""
+
+    code, status = "forbidden", 403
+
+
+class AccountSuspended(Refusal):
+    """The account is suspended."""
+
+    code, status = "account_suspended", 403
+
+
+class NotFound(Refusal):
+    """There is no such thing, or it belongs to somebody else."""
+
+    code, status = "not_found", 404
+
+
+class UnknownModel(Refusal):
+    """The herd does not have this model."""
+
+    code, status = "unknown_model", 404
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that there are, where the herder named them."""
+        names = self.extra.get("models")
+        return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
+
+class MethodNotAllowed(Refusal):
+    """The address exists, but not with this method."""
+
+    code, status = "method_not_allowed", 405
+
+
+class Conflict(Refusal):
+    """The thing exists already, or changed meanwhile."""
+
+    code, status = "conflict", 409
+
+
+class IdempotencyConflict(Refusal):
+    """The idempotency key was used before, with another request."""
+
+    code, status = "idempotency_conflict", 409
+
+
+class _Limited(Refusal):
+    """A refusal that names a limit."""
+
+    @property
+    def limit(self) -> int | None:
+        """The limit that was crossed."""
+        return self._int("limit")
+
+
+class TooLarge(_Limited):
+    """The body or the prompt is over the cap; `limit` in bytes."""
+
+    code, status = "too_large", 413
+
+
+class InvalidRequest(Refusal):
+    """A field is wrong."""
+
+    code, status = "invalid_request", 422
+
+    @property
+    def errors(self) -> tuple[tuple[str, str], ...]:
+        """(field, message) for each field that is wrong."""
+        found = self.extra.get("errors")
+        rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+        return tuple((str(row.get("field", "")), str(row.get("message", ""))) for row in rows)
+
+
+class ContextExceeded(_Limited):
+    """Prompt and tokens together can never fit the model's context; `limit` in tokens."""
+
+    code, status = "context_exceeded", 422
+
+
+class RateLimited(Refusal):
+    """Too many requests with this key."""
+
+    code, status = "rate_limited", 429
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which to try again."""
+        value = self.extra.get("retry_after")
+        return float(value) if isinstance(value, int | float) else None
+
+
+class Unavailable(HerderError):
+    """Nothing is wrong with the request; the same one may succeed later."""
+
+    code, status = "unavailable", 503
+
+
+class Overloaded(Unavailable):
+    """The herd's backlog is full."""
+
+    code, status = "overloaded", 503
+
+
+class NoWorker(Unavailable):
+    """No live worker has the model."""
+
+    code, status = "no_worker", 503
+
+
+class RedisUnavailable(Unavailable):
+    """The herder cannot reach its Redis."""
+
+    code, status = "redis_unavailable", 503
+
+
+class CannotConnect(Unavailable):
+    """Nothing answers at the URL; nothing was sent. `status` is 0: there was no reply."""
+
+    code, status = "cannot_connect", 0
+
+
+class NoReply(Unavailable):
+    """The reply did not come in time, or broke off; what was asked may have happened. `status` is 0."""
+
+    code, status = "no_reply", 0
+
+
+class JobEnded(HerderError):
+    """`run` got no answer; `.job` is the job as it ended, with what was refunded."""
+
+    code, status = "job_ended", 200
+
+    def __init__(self, detail: str, job: Job) -> None:
+        super().__init__(detail)
+        self.job = job
+
+
+class JobFailed(JobEnded):
+    """The job failed and was refunded; `.job.error` says why."""
+
+    code = "job_failed"
+
+
+class JobCancelled(JobEnded):
+    """The job was cancelled; `.job.text` is what it had produced."""
+
+    code = "job_cancelled"
+
+
+class JobExpired(JobEnded):
+    """The job's time ran out."""
+
+    code = "job_expired"
+
+
+class WaitTimeout(HerderError):
+    """The wait is over, the job is not: it lives on, and `.job_id` fetches it. `.job` as last seen, if at all."""
+
+    code, status = "wait_timeout", 0
+
+    def __init__(self, detail: str, job_id: str, job: Job | None = None) -> None:
+        super().__init__(detail)
+        self.job_id = job_id
+        self.job = job
+
+
+_BY_CODE: dict[str, type[HerderError]] = {
+    kind.code: kind
+    for kind in (
+        *(BadRequest, MissingKey, InvalidKey, InsufficientFunds, FeeTooLow, MaxFeeExceeded, Forbidden),
+        *(AccountSuspended, NotFound, UnknownModel, MethodNotAllowed, Conflict, IdempotencyConflict),
+        *(TooLarge, InvalidRequest, ContextExceeded, RateLimited, Overloaded, NoWorker, RedisUnavailable),
+    )
+}
+
+
+def error_class(code: str, status: int) -> type[HerderError]:
+    """The class for a problem code; for one that this version does not know, the branch that the status says."""
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if status in (502, 503, 504):
+        return Unavailable
+    return Refusal if 400 <= status < 500 else HerderError

@@ -1,0 +1,298 @@
+"""What the calls return: frozen dataclasses read from the herder's JSON.
+
+Money is integer credits, times are integer milliseconds since the epoch. Fields that this version does not know
+are ignored, fields that are missing take their default; `raw` is the JSON as it came. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, Self, TypedDict, TypeVar, overload
+
+T = TypeVar("T")
+
+ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
+
+
+class Message(TypedDict):
+    """One turn of a chat: `{"role": "user", "content": "What is a chatbot?"}`."""
+
+    role: str
+    content: str
+
+
+class Bid(TypedDict, total=False):
+    """What decides the price: a multiplier, or a static fee, or neither (the automatic price); and a ceiling."""
+
+    model: str | None
+    multiplier: float | None
+    fee: int | None
+    max_fee: int | None
+
+
+class Options(Bid, total=False):
+    """Everything a job can have beside its prompt and its tokens."""
+
+    raw: bool
+    stop: str | Sequence[str]
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    metadata: Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class _FromJson:
+    """Forgiving construction from a JSON object."""
+
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Reads a JSON object; unknown fields are kept in `raw` only."""
+        found = dict(data) if isinstance(data, Mapping) else {}
+        known = {item.name for item in fields(cls)} - {"raw"}
+        values = {name: value for name, value in found.items() if name in known and value is not None}
+        return cls(**cls._nested(values), raw=found)
+
+    @classmethod
+    def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return values
+
+
+@dataclass(frozen=True)
+class Result(_FromJson):
+    """The answer to a prompt. `finish_reason` is stop, length or cancelled."""
+
+    text: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class JobError(_FromJson):
+    """Why a job failed."""
+
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Job(_FromJson):
+    """A prompt that was paid for. `fee` is what is held for it; `captured` + `refunded` = `fee` once it has ended.
+
+    `position` is its place in line, counted from 0, while it is queued; `balance` what was left after submitting it.
+    """
+
+    id: str = ""
+    status: str = ""
+    model: str = ""
+    tokens: int = 0
+    base_fee: int = 0
+    fee: int = 0
+    multiplier: float = 1.0
+    position: int | None = None
+    attempt: int = 0
+    cancel_requested: bool = False
+    submitted_ms: int = 0
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    captured: int | None = None
+    refunded: int | None = None
+    result: Result | None = None
+    error: JobError | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    warning: str | None = None
+    balance: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has come to its end: succeeded, failed, cancelled or expired."""
+        return self.status in ENDED
+
+    @property
+    def text(self) -> str:
+        """The answer; empty as long as there is none."""
+        return self.result.text if self.result else ""
+
+    @classmethod
+    def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name, kind in (("result", Result), ("error", JobError)):
+            if name in values:
+                values[name] = kind.from_json(values[name])
+        return values
+
+
+@dataclass(frozen=True)
+class Reason(_FromJson):
+    """Why a quoted job would be refused."""
+
+    code: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Quote(_FromJson):
+    """What a job would cost now, where in line it would stand, and whether it would be accepted."""
+
+    model: str = ""
+    tokens: int = 0
+    base_fee: int = 0
+    fee: int = 0
+    multiplier: float = 1.0
+    position: int | None = None
+    feasible: bool = True
+    reason: Reason | None = None
+    balance: int | None = None
+    max_tokens: int | None = None
+
+    @classmethod
+    def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if "reason" in values:
+            values["reason"] = Reason.from_json(values["reason"])
+        return values
+
+
+@dataclass(frozen=True)
+class Model(_FromJson):
+    """A model of the herd; `context` is the most tokens (prompt and answer) that one job may have."""
+
+    id: str = ""
+    context: int = 0
+    workers: int = 0
+    slots: int = 0
+    queue_length: int = 0
+    last_multiplier: float = 1.0
+    tokens_per_second: float = 0.0
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Worker(_FromJson):
+    """A worker of the herd, as it last reported."""
+
+    id: str = ""
+    model: str = ""
+    slots: int = 0
+    busy: int = 0
+    tokens_per_second: float = 0.0
+    jobs_done: int = 0
+    last_seen_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Info(_FromJson):
+    """The herd's price list and how busy it is: fee = (set_prompt_fee + fee_per_token × tokens) × multiplier."""
+
+    name: str = ""
+    version: str = ""
+    set_prompt_fee: int = 0
+    fee_per_token: int = 0
+    last_multiplier: float = 1.0
+    queue_length: int = 0
+    models: tuple[Model, ...] = ()
+    workers: int = 0
+    slots: int = 0
+    tokens_per_second: float = 0.0
+
+    @classmethod
+    def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if "models" in values:
+            values["models"] = tuple(_model(item) for item in values["models"])
+        return values
+
+
+def _model(item: Any) -> Model:
+    return Model.from_json({"id": item} if isinstance(item, str) else item)
+
+
+@dataclass(frozen=True)
+class Account(_FromJson):
+    """An account: what it can spend (`available`) and what its live jobs hold (`held`)."""
+
+    id: str = ""
+    available: int = 0
+    held: int = 0
+    suspended: bool = False
+    created_ms: int = 0
+
+
+@dataclass(frozen=True)
+class LedgerEntry(_FromJson):
+    """One movement of credits: deposit, adjust, hold, capture or void."""
+
+    id: str = ""
+    kind: str = ""
+    source: str = ""
+    target: str = ""
+    amount: int = 0
+    job_id: str | None = None
+    memo: str = ""
+    at_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Key(_FromJson):
+    """An API key. `key`, the secret, is there once only: in the answer that made it; `repr` hides it."""
+
+    id: str = ""
+    account: str = ""
+    role: str = ""
+    label: str = ""
+    created_ms: int = 0
+    revoked: bool = False
+    key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Audit(_FromJson):
+    """Whether every balance is what its postings add up to, and every problem in words."""
+
+    clean: bool = False
+    problems: tuple[str, ...] = ()
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: tuple(item) if isinstance(item, list) else item for name, item in values.items()}
+
+
+@dataclass(frozen=True)
+class Page(Sequence[T], Generic[T]):
+    """Part of a list, newest first; `next` is the cursor of the part that follows, None at the end.
+
+    >>> page = herder.jobs(limit=20)
+    >>> older = herder.jobs(limit=20, cursor=page.next) if page.next else ()
+    """
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+
+def page_of(name: str, read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
+    """A reader of `{name: […], "next": …}`."""
+
+    def parse(data: Any) -> Page[T]:
+        found = data if isinstance(data, Mapping) else {}
+        items = found.get(name)
+        cursor = found.get("next")
+        rows = tuple(read(item) for item in items) if isinstance(items, list) else ()
+        return Page(rows, str(cursor) if cursor is not None else None)
+
+    return parse
