@@ -1,0 +1,28 @@
+"""The process in which chat templates are rendered. Run as `python -m herder.prompts_child`; it speaks frames only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from herder.child import answer
+from herder.prompts import TemplateError, render
+
+MEMORY_BYTES_MAX = 512 * 2**20
+
+
+def handle(question: dict[str, Any]) -> dict[str, Any]:
+    """`{op: render, template, messages, bos_token, eos_token}` → `{text}`, or `{error}` in the template's words."""
+    try:
+        text = render(
+            question["template"],
+            question["messages"],
+            bos_token=question["bos_token"],
+            eos_token=question["eos_token"],
+        )
+    except TemplateError as error:
+        return {"error": str(error)}
+    return {"text": text}
+
+
+if __name__ == "__main__":
+    answer(handle, memory_bytes=MEMORY_BYTES_MAX)
