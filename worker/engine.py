@@ -1,0 +1,98 @@
+"""What the worker asks of an engine: a batch of token rows in, one sampled token for each finished row out.
+
+The shapes are the whole contract; `llama.py` and `fake.py` fulfil it. Must not know of jobs, accounts, Redis or time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from herder.protocol import Sampling
+
+
+class EngineError(Exception):
+    """A step that did not come off. The engine is still usable unless the process has died."""
+
+
+class KvFull(EngineError):
+    """No room in the KV cache for this batch; nothing was decoded, a smaller batch may fit."""
+
+
+class StepFailed(EngineError):
+    """The decode failed; what its rows left in the cache is undefined, so their slots must be emptied."""
+
+
+class ModelUnusable(Exception):
+    """The model file cannot be served; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Consecutive tokens of one slot, the first at position `start`; `sample` asks for the token after the last."""
+
+    slot: int
+    start: int
+    tokens: tuple[int, ...]
+    sample: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decode. In this order: cut each slot of `trims` to its first `keep` cells, give each slot of `opens` a fresh
+    sampler, decode `rows`, sample."""
+
+    rows: tuple[Row, ...]
+    trims: tuple[tuple[int, int], ...] = ()
+    opens: tuple[tuple[int, Sampling], ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What is fixed once a model is loaded.
+
+    `slots` sequences share `kv_tokens` cells; one batch holds at most `batch_tokens`; `trimmable` tells whether a slot
+    can be cut anywhere but at 0 (not with a recurrent state), which prefix reuse needs.
+    """
+
+    slots: int
+    kv_tokens: int
+    batch_tokens: int
+    context: int
+    trimmable: bool
+    vocab_size: int
+    max_piece_bytes: int
+    template: str | None
+    bos_token: str
+    eos_token: str
+    adds_bos: bool
+    description: str
+
+
+class Engine(Protocol):
+    """One loaded model. `tokenize`, `piece` and `ends` may be called from any thread, `step` from one thread only."""
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What is fixed once the model is loaded."""
+        ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """The tokens of a rendered prompt, special tokens in it recognised, BOS put before it where the model adds one."""
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a sampled token adds to the text; empty for control tokens."""
+        ...
+
+    def ends(self, token: int) -> bool:
+        """Whether the token means that the model has finished (an end-of-generation token)."""
+        ...
+
+    def step(self, step: Step) -> dict[int, int]:
+        """Decode and sample: slot → token for every row with `sample`. Raises KvFull or StepFailed."""
+        ...
+
+    def close(self) -> None:
+        """Free everything native; no call may follow."""
+        ...
