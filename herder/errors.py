@@ -1,28 +1,28 @@
 """Every way the herder says no. Drawn as a tree, each leaf with a stable code and an HTTP status.
 
-    HerderError
-    ├── Refusal                 the caller's request, refused; costs nothing, changes nothing
-    │   ├── BadRequest          400 bad_request           not JSON, or not an object
-    │   ├── MissingKey          401 missing_key           no API key was sent
-    │   ├── InvalidKey          401 invalid_key           unknown, mistyped or revoked
-    │   ├── InsufficientFunds   402 insufficient_funds    needed, balance, max_affordable_tokens
-    │   ├── FeeTooLow           402 fee_too_low           a static fee below the base fee: needed
-    │   ├── MaxFeeExceeded      402 max_fee_exceeded      the price is above the caller's max_fee: needed
-    │   ├── Forbidden           403 forbidden             the key may not do this
-    │   ├── AccountSuspended    403 account_suspended
-    │   ├── NotFound            404 not_found             no such thing, or not yours
-    │   ├── UnknownModel        404 unknown_model         with the models there are
-    │   ├── MethodNotAllowed    405 method_not_allowed
-    │   ├── Conflict            409 conflict              the thing exists, or changed meanwhile
-    │   ├── IdempotencyConflict 409 idempotency_conflict  the key was used with another body
-    │   ├── TooLarge            413 too_large             body or prompt over the cap: limit
-    │   ├── InvalidRequest      422 invalid_request       a field is wrong: errors
-    │   ├── ContextExceeded     422 context_exceeded      prompt + tokens can never fit: limit
-    │   └── RateLimited         429 rate_limited          retry_after
-    └── Unavailable             503                       nothing wrong with the request: try again
-        ├── Overloaded          503 overloaded            the backlog or Redis's memory is over its watermark
-        ├── NoWorker            503 no_worker             no live worker has the model (only by setting)
-        └── RedisUnavailable    503 redis_unavailable     the broker cannot reach Redis
+HerderError
+├── Refusal                 the caller's request, refused; costs nothing, changes nothing
+│   ├── BadRequest          400 bad_request           not JSON, or not an object
+│   ├── MissingKey          401 missing_key           no API key was sent
+│   ├── InvalidKey          401 invalid_key           unknown, mistyped or revoked
+│   ├── InsufficientFunds   402 insufficient_funds    needed, balance, max_affordable_tokens
+│   ├── FeeTooLow           402 fee_too_low           a static fee below the base fee: needed
+│   ├── MaxFeeExceeded      402 max_fee_exceeded      the price is above the caller's max_fee: needed
+│   ├── Forbidden           403 forbidden             the key may not do this
+│   ├── AccountSuspended    403 account_suspended
+│   ├── NotFound            404 not_found             no such thing, or not yours
+│   ├── UnknownModel        404 unknown_model         with the models there are
+│   ├── MethodNotAllowed    405 method_not_allowed
+│   ├── Conflict            409 conflict              the thing exists, or changed meanwhile
+│   ├── IdempotencyConflict 409 idempotency_conflict  the key was used with another body
+│   ├── TooLarge            413 too_large             body or prompt over the cap: limit
+│   ├── InvalidRequest      422 invalid_request       a field is wrong: errors
+│   ├── ContextExceeded     422 context_exceeded      prompt + tokens can never fit: limit
+│   └── RateLimited         429 rate_limited          retry_after
+└── Unavailable             503                       nothing wrong with the request: try again
+    ├── Overloaded          503 overloaded            the backlog or Redis's memory is over its watermark
+    ├── NoWorker            503 no_worker             no live worker has the model (only by setting)
+    └── RedisUnavailable    503 redis_unavailable     the broker cannot reach Redis
 """
 
 from __future__ import annotations

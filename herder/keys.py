@@ -24,9 +24,13 @@ class Key:
 
 TABLE: dict[str, Key] = {
     "schema": Key("schema", "string", "permanent", "the schema version"),
-    "time": Key("time", "string", "permanent", "the latest time any script has seen, so that it never runs back"),
+    "time": Key(
+        "time", "hash", "permanent", "the latest time any script has seen, so that it never runs back"
+    ),
     "sequence": Key("sequence", "string", "permanent", "the last sequence number given to a job"),
-    "server": Key("server", "hash", "permanent", "Redis's run id, and until when nothing lapses after a restart"),
+    "server": Key(
+        "server", "hash", "permanent", "Redis's run id, and until when nothing lapses after a restart"
+    ),
     "prices": Key("prices", "hash", "permanent", "the price list and its version"),
     "books": Key("books", "hash", "permanent", "balances of revenue and the mint"),
     "accounts": Key("accounts", "zset", "permanent", "account ids by creation time"),

@@ -67,10 +67,10 @@ def head_start_ms(multiplier_milli: int, doubling_ms: int) -> int:
 
 
 def decayed_multiplier(milli: int, empty_ms: int, half_life_ms: int) -> int:
-    """The last accepted multiplier after the queue has been empty for `empty_ms`: its excess over 1 halves each half-life."""
+    """The last accepted multiplier after `empty_ms` of an empty queue: its excess over 1 halves each half-life."""
     if milli <= MILLI or empty_ms <= 0:
         return max(milli, MILLI)
-    return MILLI + math.floor((milli - MILLI) * 0.5 ** (empty_ms / half_life_ms))
+    return MILLI + math.floor((milli - MILLI) * math.pow(0.5, empty_ms / half_life_ms))
 
 
 def affordable_tokens(prices: Prices, multiplier_milli: int, balance: int) -> int | None:

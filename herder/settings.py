@@ -1,14 +1,14 @@
 """Every setting of the herd: an environment variable `HERDER_…`, a line of `.env.example`, often a flag.
 
-Flag over environment over file (`.env` in the working directory, or the one HERDER_ENV_FILE names) over default. Times end in their unit.
+Flag over environment over file (`.env` in the working directory) over default. Times end in their unit.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -18,62 +18,136 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HERDER_", env_file=".env", extra="ignore", frozen=True)
 
     # Where things are
-    host: str = Field("127.0.0.1", description="address the API listens on")
-    port: int = Field(8080, ge=0, le=65535, description="port the API listens on; 0 takes a free one")
-    data_dir: Path = Field(Path("herd-data"), description="embedded Redis, the key secret, downloaded models' cache")
-    redis_url: str = Field("", description="redis://, rediss:// or unix:// URL; empty starts an embedded Redis")
-    redis_prefix: str = Field("lh", pattern=r"^[A-Za-z0-9_.-]+$", description="first part of every Redis key")
+    host: str = Field(default="127.0.0.1", description="address the API listens on")
+    port: int = Field(default=8080, ge=0, le=65535, description="port the API listens on; 0 takes a free one")
+    data_dir: Path = Field(
+        default=Path("herd-data"), description="embedded Redis, the key secret, downloaded models' cache"
+    )
+    redis_url: str = Field(
+        default="", description="redis://, rediss:// or unix:// URL; empty starts an embedded Redis"
+    )
+    redis_prefix: str = Field(
+        default="lh", pattern=r"^[A-Za-z0-9_.-]+$", description="first part of every Redis key"
+    )
 
     # The price list
-    set_prompt_fee: int = Field(10, ge=0, le=10**12, description="credits a prompt costs before its first token")
-    fee_per_token: int = Field(1, ge=0, le=10**9, description="credits a token costs")
-    multiplier_max: float = Field(100.0, ge=1, le=1000, description="highest multiplier that a bid may have")
-    last_multiplier_half_life_ms: int = Field(60_000, ge=1, description="the last accepted multiplier's excess over 1 halves in this time while the queue is empty")
+    set_prompt_fee: int = Field(
+        default=10, ge=0, le=10**12, description="credits a prompt costs before its first token"
+    )
+    fee_per_token: int = Field(default=1, ge=0, le=10**9, description="credits a token costs")
+    multiplier_max: float = Field(
+        default=100.0, ge=1, le=1000, description="highest multiplier that a bid may have"
+    )
+    last_multiplier_half_life_ms: int = Field(
+        default=60_000,
+        ge=1,
+        description="the last accepted multiplier's excess over 1 halves in this time while the queue is empty",
+    )
 
     # Order
-    doubling_ms: int = Field(3_600_000, ge=0, description="head start in the line that a doubled fee buys")
-    window_ms: int = Field(600_000, ge=0, description="how far an account's own clock may lag behind the time")
-    lease_skips_max: int = Field(16, ge=1, description="times a job may be passed over by smaller ones before room is kept for it")
+    doubling_ms: int = Field(
+        default=3_600_000, ge=0, description="head start in the line that a doubled fee buys"
+    )
+    window_ms: int = Field(
+        default=600_000, ge=0, description="how far an account's own clock may lag behind the time"
+    )
+    lease_skips_max: int = Field(
+        default=16,
+        ge=1,
+        description="times a job may be passed over by smaller ones before room is kept for it",
+    )
 
     # Leases
-    lease_ms: int = Field(10_000, ge=500, description="a worker that has not renewed for this long loses its jobs")
-    sweep_ms: int = Field(1_000, ge=50, description="how often lapsed leases are looked for")
+    lease_ms: int = Field(
+        default=10_000, ge=500, description="a worker that has not renewed for this long loses its jobs"
+    )
+    sweep_ms: int = Field(default=1_000, ge=50, description="how often lapsed leases are looked for")
 
     # Limits
-    body_bytes_max: int = Field(4_000_000, ge=1_000, description="largest HTTP body")
-    prompt_bytes_max: int = Field(500_000, ge=1, description="largest prompt or chat, in UTF-8 bytes")
-    tokens_max: int = Field(8_192, ge=1, description="most tokens one job may ask for")
-    tokens_default: int = Field(256, ge=1, description="tokens of a quote that names none")
-    stop_strings_max: int = Field(16, ge=0, description="most stop strings of a job")
-    stop_bytes_max: int = Field(256, ge=1, description="longest stop string, in UTF-8 bytes")
-    metadata_max: int = Field(16, ge=0, description="most metadata entries of a job")
-    wait_s_max: int = Field(60, ge=1, description="longest long-poll")
-    queue_depth_max: int = Field(100_000, ge=1, description="jobs queued for one model before submissions get 503")
-    redis_memory_watermark: float = Field(0.9, gt=0, le=1, description="share of Redis's maxmemory above which submissions get 503")
-    result_ttl_ms: int = Field(86_400_000, ge=1_000, description="how long an ended job can be read")
-    idempotency_ttl_ms: int = Field(86_400_000, ge=1_000, description="how long an Idempotency-Key is remembered")
-    refuse_without_worker: bool = Field(False, description="refuse a known model that has no live worker, instead of a warning")
+    body_bytes_max: int = Field(default=4_000_000, ge=1_000, description="largest HTTP body")
+    prompt_bytes_max: int = Field(default=500_000, ge=1, description="largest prompt or chat, in UTF-8 bytes")
+    tokens_max: int = Field(default=8_192, ge=1, description="most tokens one job may ask for")
+    tokens_default: int = Field(default=256, ge=1, description="tokens of a quote that names none")
+    stop_strings_max: int = Field(default=16, ge=0, description="most stop strings of a job")
+    stop_bytes_max: int = Field(default=256, ge=1, description="longest stop string, in UTF-8 bytes")
+    metadata_max: int = Field(default=16, ge=0, description="most metadata entries of a job")
+    wait_s_max: int = Field(default=60, ge=1, description="longest long-poll")
+    queue_depth_max: int = Field(
+        default=100_000, ge=1, description="jobs queued for one model before submissions get 503"
+    )
+    redis_memory_watermark: float = Field(
+        default=0.9, gt=0, le=1, description="share of Redis's maxmemory above which submissions get 503"
+    )
+    result_ttl_ms: int = Field(default=86_400_000, ge=1_000, description="how long an ended job can be read")
+    idempotency_ttl_ms: int = Field(
+        default=86_400_000, ge=1_000, description="how long an Idempotency-Key is remembered"
+    )
+    refuse_without_worker: bool = Field(
+        default=False, description="refuse a known model that has no live worker, instead of a warning"
+    )
 
     # Who may call
-    key_secret: SecretStr = Field(SecretStr(""), description="secret of the HMAC under which API keys are stored; shared by all replicas; empty makes one in the data directory")
-    rate_limit_per_minute: int = Field(6_000, ge=1, description="requests a minute for one API key")
-    auth_failures_per_minute: int = Field(30, ge=1, description="failed authentications a minute from one address")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="comma-separated origins that browsers may call from; * for any")
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field((), description="comma-separated proxy addresses whose X-Forwarded-For is believed")
-    tls_cert: Path | None = Field(None, description="certificate file; with tls_key the API speaks HTTPS")
-    tls_key: Path | None = Field(None, description="private key file of the certificate")
-    demo_credits: int = Field(100_000, ge=0, description="credits of the demo account that an embedded herd's first start makes")
+    key_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="secret of the HMAC of API keys, shared by all replicas; empty makes one in the data directory",
+    )
+    rate_limit_per_minute: int = Field(default=6_000, ge=1, description="requests a minute for one API key")
+    auth_failures_per_minute: int = Field(
+        default=30, ge=1, description="failed authentications a minute from one address"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="comma-separated origins that browsers may call from; * for any"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="comma-separated proxy addresses whose X-Forwarded-For is believed"
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="certificate file; with tls_key the API speaks HTTPS"
+    )
+    tls_key: Path | None = Field(default=None, description="private key file of the certificate")
+    demo_credits: int = Field(
+        default=100_000,
+        ge=0,
+        description="credits of the demo account that an embedded herd's first start makes",
+    )
 
     # The workers
-    workers: int = Field(1, ge=0, le=256, description="workers that `herder up` starts for each model")
-    model: Annotated[tuple[str, ...], NoDecode] = Field(("herd-tiny",), description="comma-separated models: herd-tiny, a GGUF file, hf:owner/repo/file.gguf, or name=any of these")
-    model_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="expected SHA-256 of the model file")
-    slots: int = Field(4, ge=1, le=256, description="jobs a worker decodes at once")
-    ctx: int = Field(0, ge=0, description="most tokens (prompt + answer) of one job; 0 takes the model's own, at most 4096")
-    threads: int = Field(0, ge=0, description="threads of a worker; 0 shares the cores among the workers")
-    gpu_layers: int = Field(0, ge=-1, description="layers on the GPU; -1 for all")
-    drain_ms: int = Field(30_000, ge=0, description="how long a stopping worker finishes jobs before it hands them back")
+    workers: int = Field(
+        default=1, ge=0, le=256, description="workers that `herder up` starts for each model"
+    )
+    model: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("herd-tiny",),
+        description="comma-separated models: herd-tiny, a GGUF file, hf:owner/repo/file.gguf, or name=any of these",
+    )
+    model_sha256: str = Field(
+        default="", pattern=r"^([0-9a-f]{64})?$", description="expected SHA-256 of the model file"
+    )
+    slots: int = Field(default=4, ge=1, le=256, description="jobs a worker decodes at once")
+    ctx: int = Field(
+        default=0,
+        ge=0,
+        description="most tokens (prompt + answer) of one job; 0 takes the model's own, at most 4096",
+    )
+    threads: int = Field(
+        default=0, ge=0, description="threads of a worker; 0 shares the cores among the workers"
+    )
+    gpu_layers: int = Field(default=0, ge=-1, description="layers on the GPU; -1 for all")
+    drain_ms: int = Field(
+        default=30_000, ge=0, description="how long a stopping worker finishes jobs before it hands them back"
+    )
 
     # Logs
-    log_level: str = Field("info", pattern=r"^(debug|info|warning|error)$", description="least level that is logged")
-    log_json: bool = Field(False, description="log JSON lines")
+    log_level: str = Field(
+        default="info", pattern=r"^(debug|info|warning|error)$", description="least level that is logged"
+    )
+    log_json: bool = Field(default=False, description="log JSON lines")
+
+    @field_validator("model", "cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """A comma-separated list as it stands in the environment."""
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )

@@ -1,0 +1,288 @@
+"""The only door to Redis for jobs: one async method a transition, plus the reads. Decides nothing, awaits everything.
+
+Knows no HTTP and no llama.cpp. Expected races come back as values; a caller's mistake is an exception of `errors`;
+our own mistake is an assert. Money and accounts are next door, in `ledger`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import redis.asyncio
+
+from herder import reads
+from herder.clock import Clock, ServerClock
+from herder.errors import (
+    AccountSuspended,
+    IdempotencyConflict,
+    InsufficientFunds,
+    NotFound,
+    Overloaded,
+    RedisUnavailable,
+    SetupError,
+    UnknownModel,
+)
+from herder.keys import SCHEMA_VERSION, Keys
+from herder.pricing import Prices, Terms, head_start_ms
+from herder.protocol import (
+    Accepted,
+    Ask,
+    Chunk,
+    ChunkReply,
+    JobRecord,
+    Lease,
+    ModelCard,
+    RenewReply,
+    Sampling,
+    Settlement,
+    SettleReply,
+    WorkerStats,
+)
+from herder.scripts import Scripts
+from herder.settings import Settings
+
+US_PER_TOKEN_UNMEASURED = 20_000
+LEASE_LOOKAHEAD = 16
+SWEEP_LIMIT = 500
+GONE_LEASES = 3  # a worker that was silent for this many leases is off the list
+
+
+class PricesChanged(Exception):
+    """The price list changed between pricing and submitting: price again."""
+
+
+class Broker(reads.Reads):
+    """One connection pool, every transition. Make one with `connect`."""
+
+    def __init__(self, client: redis.asyncio.Redis, settings: Settings, clock: Clock | None = None) -> None:
+        super().__init__(client, Keys(settings.redis_prefix), settings, clock or ServerClock())
+        self.scripts = Scripts(client, settings.redis_prefix, self.clock)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.redis.aclose()
+
+    async def check_schema(self) -> None:
+        """Stamp an empty database; raises SetupError for one that another version of the herd has written."""
+        version = int(await self.scripts.call("schema", {"version": SCHEMA_VERSION}))
+        if version != SCHEMA_VERSION:
+            raise SetupError(
+                f"this Redis holds schema version {version}, this herd speaks {SCHEMA_VERSION}: "
+                "use the herd that wrote it, another HERDER_REDIS_PREFIX, or an empty database"
+            )
+
+    # --- the client's side -------------------------------------------------------------------------------
+
+    async def submit(self, ask: Ask) -> Accepted:
+        """Hold the fee and queue the job, in one step; the same job id or idempotency key again is answered, not sold.
+
+        Raises InsufficientFunds, AccountSuspended, UnknownModel, IdempotencyConflict, Overloaded, PricesChanged.
+        """
+        # Tour 2/8: the fee is held and the job joins the queue in one Lua script; nothing can come between.
+        s = self.settings
+        given = {
+            "prompt": ask.prompt,
+            "stop": ask.stop,
+            "sampling": asdict(ask.sampling),
+        }
+        arguments = {
+            "job": ask.job_id, "account": ask.account, "key_id": ask.key_id, "model": ask.model,
+            "tokens": ask.tokens, "base": ask.terms.base, "fee": ask.terms.fee,
+            "set_prompt_fee": ask.terms.set_prompt_fee, "fee_per_token": ask.terms.fee_per_token,
+            "multiplier_milli": ask.multiplier_milli, "offered": int(ask.offered),
+            "head_start_ms": head_start_ms(ask.multiplier_milli, s.doubling_ms),
+            "price_version": ask.price_version, "kv_tokens": ask.kv_tokens,
+            "metadata": json.dumps(ask.metadata, ensure_ascii=False),
+            "idempotency_key": ask.idempotency_key, "request_hash": ask.request_hash,
+            "idempotency_ttl_ms": s.idempotency_ttl_ms, "result_ttl_ms": s.result_ttl_ms,
+            "queue_depth_max": s.queue_depth_max, "window_ms": s.window_ms,
+            "us_per_token_default": US_PER_TOKEN_UNMEASURED,
+        }  # fmt: skip
+        reply = [_text(part) for part in await self.scripts.call("submit", arguments, json.dumps(given))]
+        match reply:
+            case ["OK", position]:
+                return Accepted(ask.job_id, int(position), replayed=False)
+            case ["REPLAY", job_id]:
+                return Accepted(str(job_id), 0, replayed=True)
+            case ["REPRICE"]:
+                raise PricesChanged
+            case _:
+                raise _refusal(reply, ask, s.queue_depth_max)
+
+    async def cancel(self, account: str, job_id: str) -> JobRecord:
+        """Cancel a queued job, or flag a running one; an ended job is returned as it is. Raises NotFound."""
+        reply = _text(await self.scripts.call("cancel", {"account": account, "job": job_id}))
+        record = None if reply == "UNKNOWN" else await self.job(job_id)
+        if record is None:
+            raise NotFound(f"no job {job_id} in this account")
+        return record
+
+    # --- the worker's side -------------------------------------------------------------------------------
+
+    async def register_worker(
+        self, worker_id: str, card: ModelCard, stats: WorkerStats, vocab: bytes | None
+    ) -> None:
+        """Put a worker and its model card on the herd's list; `vocab` is a GGUF without tensors."""
+        arguments = {
+            "op": "register", "worker": worker_id, "model": card.model, "card": json.dumps(asdict(card)),
+            "stats": json.dumps(asdict(stats)), "gone_ms": self._gone_ms(),
+        }  # fmt: skip
+        await self.scripts.call("worker", arguments, vocab or b"")
+
+    async def leave(self, worker_id: str) -> None:
+        """Take a worker off the list. What it still holds lapses, or is released."""
+        await self.scripts.call("worker", {"op": "leave", "worker": worker_id})
+
+    async def lease(
+        self, worker_id: str, model: str, *, slots: int, kv_free: int, kv_total: int
+    ) -> list[Lease]:
+        """Take at most `slots` jobs that fit `kv_free` KV cells from the head of the model's queue."""
+        if slots <= 0:
+            return []
+        arguments = {
+            "worker": worker_id, "model": model, "slots": slots, "kv_free": kv_free, "kv_total": kv_total,
+            "lease_ms": self.settings.lease_ms, "skips_max": self.settings.lease_skips_max,
+            "lookahead": LEASE_LOOKAHEAD,
+        }  # fmt: skip
+        return [_lease(row) for row in await self.scripts.call("lease", arguments)]
+
+    async def renew(
+        self, worker_id: str, model: str, held: Sequence[tuple[str, int]], stats: WorkerStats
+    ) -> dict[str, RenewReply]:
+        """Heartbeat, and another lease for every held (job, attempt)."""
+        arguments = {
+            "worker": worker_id, "model": model, "held": [list(pair) for pair in held],
+            "stats": json.dumps(asdict(stats)), "tokens_per_second": stats.tokens_per_second,
+            "lease_ms": self.settings.lease_ms, "gone_ms": self._gone_ms(),
+        }  # fmt: skip
+        replies = await self.scripts.call("renew", arguments)
+        return {job: RenewReply(_text(word)) for (job, _), word in zip(held, replies, strict=True)}
+
+    async def chunk(self, worker_id: str, chunks: Sequence[Chunk]) -> list[ChunkReply]:
+        """Append token events, all in one round trip."""
+        calls: list[tuple[dict[str, Any], str | bytes]] = [
+            (
+                {
+                    "worker": worker_id, "job": c.job_id, "attempt": c.attempt,
+                    "first_index": c.first_index, "token_count": c.token_count,
+                },
+                c.text,
+            )
+            for c in chunks
+        ]  # fmt: skip
+        if not calls:
+            return []
+        return [ChunkReply(_text(word)) for word in await self.scripts.pipeline("chunk", calls)]
+
+    async def settle(self, worker_id: str, settlement: Settlement) -> SettleReply:
+        """End an attempt: capture, result and callback in one step. Safe to repeat."""
+        # Tour 7/8: the fee is captured, the result stored and the callback posted in one Lua script.
+        arguments = {k: v for k, v in asdict(settlement).items() if k not in ("text", "job_id")}
+        arguments |= {"job": settlement.job_id, "worker": worker_id}
+        reply = _text(await self.scripts.call("settle", arguments, settlement.text))
+        assert reply not in ("OVERDRAWN", "NOT_FLAGGED"), f"settlement of {settlement.job_id} is {reply}"
+        return SettleReply(reply)
+
+    async def release(self, worker_id: str, held: Sequence[tuple[str, int]] | None, *, died: bool) -> int:
+        """Hand jobs back (None: all of this worker's); `died` counts it as a lapse. Returns how many were taken."""
+        pairs = None if held is None else [list(pair) for pair in held]
+        return int(await self.scripts.call("release", {"worker": worker_id, "held": pairs, "died": died}))
+
+    # --- the chores --------------------------------------------------------------------------------------
+
+    async def sweep(self) -> tuple[int, int]:
+        """Requeue what lapsed and forget what is gone; returns (lapsed, quarantined)."""
+        server = await self.fetch(self.redis.info("server"))
+        arguments = {
+            "run_id": server["run_id"], "lease_ms": self.settings.lease_ms, "limit": SWEEP_LIMIT,
+            "gone_ms": self._gone_ms(), "window_ms": self.settings.window_ms,
+            "result_ttl_ms": self.settings.result_ttl_ms,
+        }  # fmt: skip
+        lapsed, quarantined = await self.scripts.call("sweep", arguments)
+        return int(lapsed), int(quarantined)
+
+    async def set_prices(self, set_prompt_fee: int, fee_per_token: int) -> Prices:
+        """Set the price list of the herd; submissions priced at the old one are priced again."""
+        arguments = {"set_prompt_fee": set_prompt_fee, "fee_per_token": fee_per_token}
+        return Prices(set_prompt_fee, fee_per_token, int(await self.scripts.call("prices", arguments)))
+
+    async def take_callbacks(self, entries: Sequence[str]) -> int:
+        """Take callbacks that have been dealt with off their queue."""
+        return int(await self.scripts.call("callback", {"entries": list(entries)})) if entries else 0
+
+    def _gone_ms(self) -> int:
+        return GONE_LEASES * self.settings.lease_ms
+
+
+async def connect(settings: Settings, clock: Clock | None = None, *, attempts: int = 50) -> Broker:
+    """A broker on `settings.redis_url`, its schema checked; waits for a Redis that is still starting.
+
+    Raises RedisUnavailable after `attempts` × 0.2 s, SetupError for an unknown schema.
+    """
+    broker = Broker(_client(settings.redis_url), settings, clock)
+    for attempt in range(attempts):
+        try:
+            await broker.ping()
+            break
+        except RedisUnavailable:
+            if attempt == attempts - 1:
+                await broker.close()
+                raise
+            await asyncio.sleep(0.2)
+    await broker.check_schema()
+    return broker
+
+
+def _client(url: str) -> redis.asyncio.Redis:
+    """A pool. Nothing is sent twice behind our back: a lease or an adjustment whose reply was lost is not repeated."""
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+        url, health_check_interval=15, socket_connect_timeout=5
+    )
+    return client
+
+
+def _refusal(reply: list[Any], ask: Ask, depth_max: int) -> Exception:
+    """The exception for a refused submission."""
+    match reply:
+        case ["POOR", available]:
+            return InsufficientFunds(
+                f"this prompt costs {ask.terms.fee} credits and {available} are available",
+                needed=ask.terms.fee,
+                balance=int(available),
+            )
+        case ["CONFLICT"]:
+            return IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
+        case ["SUSPENDED"]:
+            return AccountSuspended(f"account {ask.account} is suspended; ask whoever runs the herd")
+        case ["NO_MODEL"]:
+            return UnknownModel(f"no model {ask.model} in this herd")
+        case ["FULL", depth]:
+            return Overloaded(
+                f"{depth} jobs are queued, the most is {depth_max}; try again later", retry_after=5
+            )
+        case ["NO_ACCOUNT"]:
+            return NotFound(f"no account {ask.account}")
+    raise AssertionError(f"unexpected reply of submit: {reply}")
+
+
+def _lease(row: list[Any]) -> Lease:
+    job_id, attempt, account, tokens, base, fee, prompt_fee, token_fee, given = row
+    read = json.loads(given)
+    return Lease(
+        job_id=_text(job_id),
+        attempt=int(attempt),
+        account=_text(account),
+        prompt=read["prompt"],
+        tokens=int(tokens),
+        stop=tuple(read["stop"]),
+        sampling=Sampling(**read["sampling"]),
+        terms=Terms(int(prompt_fee), int(token_fee), int(base), int(fee)),
+    )
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,172 @@
+-- Shared by every script: arguments, time, money, the queue, the event log, and the one function that ends a job.
+-- ARGV: 1 key prefix, 2 simulated time in ms or '', 3 named arguments as JSON, 4 a text that is stored as it is.
+-- A script is not rolled back: each one checks everything first and writes last.
+-- Numbers are never concatenated ('..' rounds them to 14 digits): they go to redis.call as numbers, or through int().
+
+local call = redis.call
+
+local function int(number) return string.format('%.0f', number) end
+
+-- Now, in ms. Never runs backwards; where the server's clock has been set back, it goes on at half speed until the
+-- two agree again, so that leases still lapse meanwhile.
+local function read_clock()
+  local raw
+  if OVERRIDE ~= '' then
+    raw = tonumber(OVERRIDE)
+  else
+    local time = call('TIME')
+    raw = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  end
+  local seen = call('HMGET', K.time(), 'now', 'raw')
+  local now, before = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
+  if raw >= now then
+    if raw > now then call('HSET', K.time(), 'now', raw, 'raw', raw) end
+    return raw
+  end
+  if raw < before then before = raw; call('HSET', K.time(), 'raw', raw) end
+  if raw - before >= 2 then
+    now = now + math.floor((raw - before) / 2)
+    call('HSET', K.time(), 'now', now, 'raw', raw)
+  end
+  return now
+end
+
+local NOW = read_clock()
+
+-- A job's hash as a table; nil where there is none.
+local function read_job(id)
+  local flat = call('HGETALL', K.job(id))
+  if #flat == 0 then return nil end
+  local job = { id = id }
+  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  return job
+end
+
+local function is_live(job) return job.status == 'queued' or job.status == 'running' end
+
+-- Money ---------------------------------------------------------------------------------------------------
+
+local function move(account, balance, amount)
+  if balance == 'revenue' or balance == 'mint' then
+    call('HINCRBY', K.books(), balance, int(amount))
+  else
+    call('HINCRBY', K.account(account), balance, int(amount))
+  end
+end
+
+-- One posting: `amount` credits of this account's business from one balance to another. Nothing else moves money.
+local function post(kind, account, source, target, amount, job, memo)
+  if amount == 0 then return end
+  move(account, source, -amount)
+  move(account, target, amount)
+  call('XADD', K.ledger(account), '*', 'kind', kind, 'source', source, 'target', target,
+    'amount', int(amount), 'job', job or '', 'memo', memo or '', 'at', int(NOW))
+end
+
+-- Events --------------------------------------------------------------------------------------------------
+
+-- Appends to the job's log and rings its bell with the event itself. `fields` is a flat list of names and texts.
+local function emit(id, kind, fields)
+  local event = { kind = kind }
+  for i = 1, #fields, 2 do event[fields[i]] = fields[i + 1] end
+  event.id = call('XADD', K.events(id), '*', 'kind', kind, unpack(fields))
+  call('PUBLISH', K.job_bell(id), cjson.encode(event))
+end
+
+-- The queue -----------------------------------------------------------------------------------------------
+
+-- Puts a member in a model's line. The time for which the line was empty is added up here, since the last accepted
+-- multiplier decays by it.
+local function enqueue(model, member, rank)
+  if call('EXISTS', K.queue(model)) == 0 then
+    local since = tonumber(call('HGET', K.model(model), 'empty_since') or 0)
+    if since > 0 then
+      call('HINCRBY', K.model(model), 'empty_ms', int(NOW - since))
+      call('HSET', K.model(model), 'empty_since', 0)
+    end
+  end
+  call('ZADD', K.queue(model), rank, member)
+  call('PUBLISH', K.queue_bell(model), member)
+end
+
+local function dequeue(model, member)
+  if call('ZREM', K.queue(model), member) == 1 and call('EXISTS', K.queue(model)) == 0 then
+    call('HSET', K.model(model), 'empty_since', NOW)
+  end
+end
+
+-- Takes a job out of its worker's hands, whatever comes next.
+local function unlease(job)
+  call('ZREM', K.leases(), job.id)
+  call('SREM', K.worker_jobs(job.worker), job.id)
+end
+
+-- Puts a job in a worker's hands until `until_ms`.
+local function hand_to(id, worker, until_ms)
+  call('ZADD', K.leases(), until_ms, id)
+  call('SADD', K.worker_jobs(worker), id)
+end
+
+-- Whoever shares a worker, at any moment of an attempt, is in company.
+local function mark_company(worker)
+  local ids = call('SMEMBERS', K.worker_jobs(worker))
+  if #ids < 2 then return end
+  for _, id in ipairs(ids) do call('HSET', K.job(id), 'company', 1) end
+end
+
+-- The end of a job ----------------------------------------------------------------------------------------
+
+-- Ends a live job: hold gone, one terminal event, one callback, the record left to expire. `used` is the number of
+-- tokens that were produced and kept; the rest is given back to the account's virtual clock. `extra` are flat fields
+-- of the record. The caller has checked 0 <= capture <= hold.
+local function finish(job, status, capture, used, extra)
+  local hold = tonumber(job.hold)
+  if job.status == 'queued' then dequeue(job.model, job.member) else unlease(job) end
+  post('capture', job.account, 'held', 'revenue', capture, job.id)
+  post('void', job.account, 'held', 'available', hold - capture, job.id)
+  call('HSET', K.job(job.id), 'status', status, 'hold', 0, 'captured', int(capture), 'refunded', int(hold - capture),
+    'ended_ms', NOW, unpack(extra))
+  local unused_ms = math.floor((tonumber(job.tokens) - used) * tonumber(job.us_per_token) / 1000)
+  if unused_ms > 0 and call('ZSCORE', K.clocks(job.model), job.account) then
+    call('ZINCRBY', K.clocks(job.model), -unused_ms, job.account)
+  end
+  local event = { 'status', status, 'captured', int(capture), 'refunded', int(hold - capture) }
+  for i = 1, #extra do
+    if extra[i] ~= nil then event[#event + 1] = extra[i] end
+  end
+  emit(job.id, 'done', event)
+  call('XADD', K.callbacks(), '*', 'job', job.id, 'account', job.account, 'status', status, 'at', int(NOW))
+  call('ZADD', K.ended(), NOW, job.id .. ':' .. job.account)
+  call('PEXPIRE', K.job(job.id), job.result_ttl_ms)
+  call('PEXPIRE', K.events(job.id), job.result_ttl_ms)
+  call('DEL', K.input(job.id))
+end
+
+local function fail(job, code, message)
+  finish(job, 'failed', 0, 0, { 'error_code', code, 'error_message', message })
+end
+
+-- Back in line with its original rank; only for a job that is not flagged.
+local function requeue(job)
+  unlease(job)
+  call('HSET', K.job(job.id), 'status', 'queued')
+  enqueue(job.model, job.member, job.rank)
+end
+
+-- A lease that ended without an answer. 1 flagged: cancelled. 2 in company: counted apart, and after the second time
+-- leased alone. 3 alone: after the second time it is the job's own fault.
+local function lapse(job)
+  if job.cancel == '1' then finish(job, 'cancelled', 0, 0, {}) return 'CANCELLED' end
+  if job.company == '1' then
+    local lapses = call('HINCRBY', K.job(job.id), 'lapses_company', 1)
+    if lapses >= 2 then call('HSET', K.job(job.id), 'alone', 1) end
+  else
+    local lapses = call('HINCRBY', K.job(job.id), 'lapses_alone', 1)
+    if lapses >= 2 then
+      fail(job, 'quarantined', 'two workers in a row died or went silent while they ran this job alone')
+      return 'QUARANTINED'
+    end
+  end
+  requeue(job)
+  return 'REQUEUED'
+end

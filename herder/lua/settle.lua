@@ -1,0 +1,31 @@
+-- settle: running → succeeded, failed, cancelled; and from queued, late, by the attempt that had lapsed.
+-- Fee captured, result stored, callback posted, in one step. Idempotent by (job, attempt).
+-- Keys: job hash, and those of finish(). ARGV[4]: the answer's text.
+-- Replies: OK | REPEAT (this very attempt has settled) | STALE (another attempt owns the job or ended it, or it is gone)
+--          | OVERDRAWN (capture above the hold) | NOT_FLAGGED (cancelled, but nobody asked)
+
+local job = read_job(A.job)
+if not job then return 'STALE' end
+if not is_live(job) then
+  if tonumber(job.settled_attempt or 0) == A.attempt then return 'REPEAT' end
+  return 'STALE'
+end
+if tonumber(job.attempt) ~= A.attempt or job.worker ~= A.worker then return 'STALE' end
+if A.captured < 0 or A.captured > tonumber(job.hold) then return 'OVERDRAWN' end
+if A.outcome == 'cancelled' and job.cancel ~= '1' then return 'NOT_FLAGGED' end
+
+local result = { 'settled_attempt', A.attempt, 'prompt_tokens', A.prompt_tokens,
+  'completion_tokens', A.completion_tokens, 'cached_tokens', A.cached_tokens }
+local function add(name, value)
+  if value ~= nil then result[#result + 1] = name; result[#result + 1] = value end
+end
+add('finish_reason', A.finish_reason)
+add('error_code', A.error_code)
+add('error_message', A.error_message)
+if A.outcome == 'failed' then
+  finish(job, 'failed', 0, 0, result)
+else
+  call('HSET', K.job(A.job), 'text', ARGV[4])
+  finish(job, A.outcome, A.captured, A.completion_tokens, result)
+end
+return 'OK'

@@ -1,0 +1,37 @@
+-- sweep: running → queued for every lease that lapsed (or failed, or cancelled: see lapse()), at most `limit` a call.
+-- Also forgets workers that went silent, clocks that no longer matter, and jobs whose record has expired.
+-- Keys: server hash, leases zset, workers zset, model_workers zsets, clocks zsets, ended zset, account_jobs zsets.
+-- Reply: {lapsed, quarantined}
+
+-- After a restart of Redis nothing lapses for one lease: the workers could not renew while it was down.
+local server = call('HMGET', K.server(), 'run_id', 'grace_until')
+local grace_until = tonumber(server[2] or 0)
+if A.run_id ~= server[1] then
+  grace_until = server[1] and NOW + A.lease_ms or 0
+  call('HSET', K.server(), 'run_id', A.run_id, 'grace_until', grace_until)
+end
+
+local lapsed, quarantined = 0, 0
+if NOW >= grace_until then
+  for _, id in ipairs(call('ZRANGEBYSCORE', K.leases(), '-inf', NOW, 'LIMIT', 0, A.limit)) do
+    local job = read_job(id)
+    lapsed = lapsed + 1
+    if lapse(job) == 'QUARANTINED' then quarantined = quarantined + 1 end
+  end
+end
+
+for _, worker in ipairs(call('ZRANGEBYSCORE', K.workers(), '-inf', NOW - A.gone_ms, 'LIMIT', 0, A.limit)) do
+  call('ZREM', K.workers(), worker)
+end
+for _, model in ipairs(call('SMEMBERS', K.models())) do
+  call('ZREMRANGEBYSCORE', K.model_workers(model), '-inf', NOW - A.gone_ms)
+  -- A clock before the window is never the later of the two: it can go.
+  call('ZREMRANGEBYSCORE', K.clocks(model), '-inf', int(NOW - A.window_ms - 1))
+end
+for _, entry in ipairs(call('ZRANGEBYSCORE', K.ended(), '-inf', NOW - A.result_ttl_ms, 'LIMIT', 0, A.limit)) do
+  local id, account = string.match(entry, '^([^:]+):(.+)$')
+  call('ZREM', K.account_jobs(account), id)
+  call('DEL', K.job(id), K.events(id))
+  call('ZREM', K.ended(), entry)
+end
+return { lapsed, quarantined }

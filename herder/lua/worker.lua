@@ -1,0 +1,19 @@
+-- worker: register a worker with its model card, or take it off the list (what it still holds lapses or is released).
+-- Keys: models set, card and vocab strings, worker hash, workers and model_workers zsets. ARGV[4]: vocabulary bytes.
+-- Reply: OK
+
+if A.op == 'register' then
+  call('SADD', K.models(), A.model)
+  call('SET', K.card(A.model), A.card)
+  if #ARGV[4] > 0 then call('SET', K.vocab(A.model), ARGV[4]) end
+  call('HSET', K.worker(A.worker), 'model', A.model, 'stats', A.stats, 'tokens_per_second', 0)
+  call('PEXPIRE', K.worker(A.worker), A.gone_ms)
+  call('ZADD', K.workers(), NOW, A.worker)
+  call('ZADD', K.model_workers(A.model), NOW, A.worker)
+else
+  local model = call('HGET', K.worker(A.worker), 'model')
+  if model then call('ZREM', K.model_workers(model), A.worker) end
+  call('ZREM', K.workers(), A.worker)
+  call('DEL', K.worker(A.worker))
+end
+return 'OK'

@@ -1,0 +1,90 @@
+"""Fixtures of all tests: a real redis-server, and a broker and a ledger on a prefix of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+import redis
+
+from herder.broker import Broker, connect
+from herder.clock import SimulatedClock
+from herder.embedded import server_command, socket_url
+from herder.ledger import Ledger
+from herder.settings import Settings
+
+KEY_SECRET = b"a secret for the tests only"
+_prefixes = count()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A redis-server of the test session's own, on a unix socket, stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="herd-test-") as folder:
+        url = socket_url(Path(folder))
+        log = (Path(folder) / "redis.log").open("wb")
+        process = subprocess.Popen(server_command(Path(folder)), stdout=log, stderr=log)
+        log.close()
+        client = redis.Redis.from_url(url)
+        try:
+            for _ in range(2_000):
+                assert process.poll() is None, "redis-server ended at once"
+                with contextlib.suppress(redis.exceptions.ConnectionError):
+                    if client.ping():
+                        break
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.01)
+            yield url
+        finally:
+            client.close()
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture
+def settings(redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """The defaults, on a prefix that no other test uses; the machine's own HERDER_ variables do not count."""
+    for name in [name for name in os.environ if name.startswith("HERDER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)  # where no .env lies
+    return Settings(
+        redis_url=redis_url,
+        redis_prefix=f"t{os.getpid()}-{next(_prefixes)}",
+        data_dir=tmp_path / "herd-data",
+    )
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    """A clock that stands still until a test moves it."""
+    return SimulatedClock()
+
+
+@pytest.fixture
+async def broker(settings: Settings) -> AsyncIterator[Broker]:
+    """A broker on Redis's own time, with a price list."""
+    broker = await connect(settings)
+    await broker.set_prices(settings.set_prompt_fee, settings.fee_per_token)
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture
+async def timed_broker(settings: Settings, clock: SimulatedClock) -> AsyncIterator[Broker]:
+    """A broker whose time is `clock`."""
+    broker = await connect(settings, clock)
+    await broker.set_prices(settings.set_prompt_fee, settings.fee_per_token)
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture
+def ledger(broker: Broker) -> Ledger:
+    """The ledger of `broker`."""
+    return Ledger(broker, KEY_SECRET)
