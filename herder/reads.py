@@ -128,7 +128,8 @@ class Reads:
 
     async def vocab(self, model: str) -> bytes | None:
         """The model's vocabulary, a GGUF without tensors."""
-        return await self.fetch(self.redis.get(self.keys("vocab", model)))
+        vocabulary: bytes | None = await self.fetch(self.redis.get(self.keys("vocab", model)))
+        return vocabulary
 
     async def model_state(self, model: str) -> ModelState | None:
         """A model as it stands, or None for an unknown one."""
