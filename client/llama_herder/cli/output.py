@@ -1,0 +1,179 @@
+"""What the command line prints, and the exit codes: answers on stdout, everything else on stderr.
+
+Must not know how the values were fetched. Text from elsewhere never reaches a terminal with control characters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, TextIO
+
+from llama_herder._core import one_line as one_line
+from llama_herder.errors import (
+    HerderError,
+    InsufficientFunds,
+    InvalidRequest,
+    JobEnded,
+    MissingKey,
+    RateLimited,
+    Refusal,
+    UnknownModel,
+    WaitTimeout,
+)
+from llama_herder.types import Job
+
+
+class Exit(IntEnum):
+    """What a script can tell from the exit code."""
+
+    OK = 0
+    FAILED = 1  # the job has no answer, or an audit found drift
+    USAGE = 2  # the command or the request is wrong
+    AUTHENTICATION = 3
+    PAYMENT = 4
+    NOT_FOUND = 5
+    UNAVAILABLE = 6  # the same command may succeed later
+    INTERRUPTED = 130
+
+
+class UsageProblem(Exception):
+    """The command cannot be carried out as it was typed; nothing was sent."""
+
+
+_BY_STATUS = {401: Exit.AUTHENTICATION, 403: Exit.AUTHENTICATION, 402: Exit.PAYMENT, 404: Exit.NOT_FOUND}
+
+
+def exit_code(error: HerderError) -> Exit:
+    """The exit code of an error."""
+    if isinstance(error, JobEnded):
+        return Exit.FAILED
+    if isinstance(error, Refusal) and not isinstance(error, RateLimited):
+        return _BY_STATUS.get(error.status, Exit.USAGE)
+    return Exit.UNAVAILABLE
+
+
+def error_line(error: HerderError) -> str:
+    """The error in one line, with the numbers and names that its detail leaves out."""
+    said = error.detail.rstrip(".")
+    if isinstance(error, MissingKey):
+        return "no API key: give one with --key, or set HERDER_API_KEY"
+    if isinstance(error, WaitTimeout):
+        return said.replace("fetch it later by its id", f"`herder jobs {error.job_id}` fetches it")
+    more: list[str] = []
+    if isinstance(error, InsufficientFunds):
+        facts = (("needed", error.needed), ("balance", error.balance))
+        more = [
+            f"{name} {money(value)}" for name, value in facts if value is not None and not _says(said, value)
+        ]
+        if error.max_affordable_tokens:
+            more += [f"enough for --tokens {error.max_affordable_tokens}"]
+    elif isinstance(error, UnknownModel) and error.models and not all(name in said for name in error.models):
+        more = [f"there are: {', '.join(error.models)}"]
+    elif isinstance(error, InvalidRequest):
+        more = [
+            f"{name}: {message}" if name else message for name, message in error.errors if message not in said
+        ]
+    elif error.status == 500 and error.request_id:
+        more = [f"request {error.request_id}"]
+    return one_line("; ".join([said, *more]), 700)
+
+
+def _says(text: str, value: int) -> bool:
+    return str(value) in "".join(char for char in text if char not in " ,_\u202f\u00a0")
+
+
+def print_error(line: str) -> None:
+    """`error: …`, one line on stderr."""
+    print(f"error: {line}", file=sys.stderr)
+
+
+def error_json(error: HerderError) -> dict[str, Any]:
+    """What --json prints for an error: the job as it ended, otherwise the problem under `error`."""
+    if isinstance(error, JobEnded):
+        return dict(error.job.raw)
+    found: dict[str, Any] = {"code": error.code, "status": error.status, "detail": error.detail}
+    if isinstance(error, WaitTimeout):
+        found["job_id"] = error.job_id
+    return {"error": found | {"request_id": error.request_id} | error.extra}
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout: indented on a terminal, one line for a script."""
+    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def print_text(text: str) -> None:
+    """An answer on stdout: as it is for a pipe, without control characters for a terminal."""
+    shown = "".join(c for c in text if c.isprintable() or c in "\n\t") if sys.stdout.isatty() else text
+    sys.stdout.write(shown if shown.endswith("\n") else shown + "\n")
+    sys.stdout.flush()
+
+
+def print_note(text: str) -> None:
+    """A line beside the answer, on stderr, dim on a terminal."""
+    print(_styled(text, "2", sys.stderr), file=sys.stderr)
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table in plain columns; numbers to the right; never cut, so that scripts can read it too."""
+    body = [["" if cell is None else _cell(cell) for cell in row] for row in rows]
+    right = [bool(body) and all(_is_number(row[i]) for row in body) for i in range(len(head))]
+    widths = [max(len(row[i]) for row in [list(head), *body]) for i in range(len(head))]
+    for at, row in enumerate([list(head), *body]):
+        cells = [row[i].rjust(widths[i]) if right[i] else row[i].ljust(widths[i]) for i in range(len(head))]
+        line = "  ".join(cells).rstrip()
+        print(_styled(line, "1", sys.stdout) if at == 0 else line)
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """One thing, a field a line; empty ones are left out."""
+    shown = {name: value for name, value in fields.items() if value not in (None, "")}
+    width = max((len(name) for name in shown), default=0)
+    for name, value in shown.items():
+        print(f"{_styled(name.ljust(width), '2', sys.stdout)}  {_cell(value)}")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return money(value)
+    return f"{value:g}" if isinstance(value, float) else one_line(str(value))
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(" ", "").replace(".", "", 1).lstrip("-").isdigit() or not cell
+
+
+def _styled(text: str, code: str, stream: TextIO) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if stream.isatty() and not os.environ.get("NO_COLOR") else text
+
+
+def money(credits_: int) -> str:
+    """99950 → 99 950."""
+    return f"{credits_:,}".replace(",", " ")
+
+
+def moment(at_ms: int | None) -> str:
+    """A time as the clock on the wall shows it; empty for none."""
+    return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""
+
+
+def bill(job: Job, balance: int | None) -> str:
+    """fee 50 · captured 43 · refunded 7 · balance 99 950."""
+    parts = (("fee", job.fee), ("captured", job.captured), ("refunded", job.refunded), ("balance", balance))
+    return " · ".join(f"{name} {money(value)}" for name, value in parts if value is not None)
+
+
+def state_of(job: Job) -> str:
+    """What is going on with a live job, in few words."""
+    if job.cancel_requested:
+        return "being cancelled"
+    if job.status == "queued":
+        return "queued" if job.position is None else f"queued, {job.position} ahead"
+    return job.status

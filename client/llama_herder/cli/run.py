@@ -1,0 +1,200 @@
+"""`herder run` and `herder quote`: a prompt from the command line to its answer and its bill."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from llama_herder import Herder, HerderError, Job, Message, Quote
+from llama_herder._calls import answered
+from llama_herder.cli import output, session
+from llama_herder.cli.prompt import read_prompt
+from llama_herder.types import Options
+
+CANCEL_WAIT_S = 10.0
+LIVE_POLL_S = 1.0
+PIPED_POLL_S = 30.0
+
+Prompt = Annotated[str | None, typer.Argument(help="the prompt; @FILE reads a file, - standard input")]
+Tokens = Annotated[int, typer.Option("--tokens", help="most tokens to generate, and to pay for")]
+Chat = Annotated[
+    str | None, typer.Option("--messages", metavar="FILE", help="a chat as JSON, instead of PROMPT")
+]
+System = Annotated[str | None, typer.Option("--system", help="a system message before the prompt")]
+Raw = Annotated[bool, typer.Option("--raw", help="no chat template: the model reads the prompt as it is")]
+Model = Annotated[str | None, typer.Option("--model", help="which model; the herd's first without it")]
+Multiplier = Annotated[
+    float | None, typer.Option("--multiplier", help="bid: times the base fee, to be served sooner")
+]
+Fee = Annotated[int | None, typer.Option("--fee", help="bid: the whole fee, in credits")]
+MaxFee = Annotated[int | None, typer.Option("--max-fee", help="refuse to pay more than this")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command(rich_help_panel="Use a herd")(run)
+    app.command(rich_help_panel="Use a herd")(quote)
+
+
+def run(
+    prompt: Prompt = None,
+    *,
+    tokens: Tokens,
+    model: Model = None,
+    multiplier: Multiplier = None,
+    fee: Fee = None,
+    max_fee: MaxFee = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="end before this text; may be repeated")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="0 is greedy")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", help="nucleus sampling")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="repeat an earlier answer")] = None,
+    system: System = None,
+    messages: Chat = None,
+    raw: Raw = False,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="seconds to wait for the answer")] = None,
+    url: session.Url = None,
+    key: session.ApiKey = None,
+    as_json: session.Json = False,
+) -> None:
+    """Pay for a prompt, wait, print the answer. Ctrl-C cancels it and refunds what was not used.
+
+    herder run "What is a chatbot?" --tokens 40
+    """
+    asked = read_prompt(prompt, messages, system, raw)
+    options: Options = {"model": model, "multiplier": multiplier, "fee": fee, "max_fee": max_fee, "raw": raw}
+    options |= {"temperature": temperature, "top_p": top_p, "seed": seed}
+    if stop:
+        options["stop"] = stop
+    with session.client(url, key) as herder:
+        job = _submitted(herder, asked, tokens, options)
+        if job.warning:
+            print(f"warning: {output.one_line(job.warning)}", file=sys.stderr)
+        try:
+            ended = _watched(herder, job, timeout)
+        except KeyboardInterrupt:
+            raise typer.Exit(_cancelled(herder, job, as_json)) from None
+        balance = _balance(herder)
+    _print_ended(ended, balance, as_json)
+
+
+def _submitted(herder: Herder, asked: str | list[Message], tokens: int, options: Options) -> Job:
+    try:
+        return herder.submit(asked, tokens, **options)
+    except KeyboardInterrupt:
+        output.print_error("interrupted while submitting: if the job was accepted, `herder jobs` shows it")
+        raise typer.Exit(output.Exit.INTERRUPTED) from None
+
+
+def _watched(herder: Herder, job: Job, timeout: float | None) -> Job:
+    with _progress() as show:
+        if show is None:
+            return herder.wait(job, timeout, poll_s=PIPED_POLL_S)
+        show(job)
+        return herder.wait(job, timeout, poll_s=LIVE_POLL_S, on_poll=show)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Job], None] | None]:
+    """A line on stderr that tells where the job is; nothing where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status("submitting") as line:
+        yield lambda job: line.update(escape(f"{output.one_line(job.id)} · {output.state_of(job)}"))
+
+
+def _balance(herder: Herder) -> int | None:
+    """What is left; the answer is worth printing without it."""
+    try:
+        return herder.account().available
+    except HerderError:
+        return None
+
+
+def _print_ended(ended: Job, balance: int | None, as_json: bool) -> None:
+    if as_json:
+        output.print_json({**ended.raw, "balance": balance})
+        if ended.status != "succeeded":
+            _fail(ended)
+        return
+    if ended.text or ended.status == "succeeded":
+        output.print_text(ended.text)
+    output.print_note(output.bill(ended, balance))
+    if ended.status != "succeeded":
+        _fail(ended)
+
+
+def _fail(ended: Job) -> None:
+    try:
+        answered(ended)
+    except HerderError as error:
+        output.print_error(output.error_line(error))
+    raise typer.Exit(output.Exit.FAILED)
+
+
+def _cancelled(herder: Herder, job: Job, as_json: bool) -> int:
+    """After Ctrl-C: cancel, wait a little for the refund, and say so."""
+    print(f"\ncancelling {job.id} …", file=sys.stderr)
+    try:
+        ended = herder.cancel(job)
+        if not ended.ended:
+            ended = herder.wait(job, CANCEL_WAIT_S, poll_s=LIVE_POLL_S)
+    except HerderError as error:
+        output.print_error(
+            f"{job.id} may go on: {output.error_line(error)}; `herder cancel {job.id}` tries again"
+        )
+        return output.Exit.INTERRUPTED
+    if as_json:
+        output.print_json(dict(ended.raw))
+    output.print_note(f"{ended.status} {ended.id} · {output.bill(ended, _balance(herder))}")
+    return output.Exit.INTERRUPTED
+
+
+def quote(
+    prompt: Prompt = None,
+    *,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="most tokens to generate")] = None,
+    model: Model = None,
+    multiplier: Multiplier = None,
+    fee: Fee = None,
+    max_fee: MaxFee = None,
+    system: System = None,
+    messages: Chat = None,
+    raw: Raw = False,
+    url: session.Url = None,
+    key: session.ApiKey = None,
+    as_json: session.Json = False,
+) -> None:
+    """What a prompt would cost now, and where in line it would stand; charges nothing."""
+    asked = read_prompt(prompt, messages, system, raw)
+    options: Options = {"model": model, "multiplier": multiplier, "fee": fee, "max_fee": max_fee, "raw": raw}
+    with session.client(url, key) as herder:
+        found = herder.quote(asked, tokens, **options)
+    if as_json:
+        output.print_json(dict(found.raw))
+    else:
+        output.print_fields(_quote_fields(found))
+
+
+def _quote_fields(found: Quote) -> dict[str, object]:
+    reason = found.reason.detail or found.reason.code if found.reason else ""
+    return {
+        "model": found.model,
+        "tokens": found.tokens,
+        "base fee": found.base_fee,
+        "fee": found.fee,
+        "multiplier": found.multiplier,
+        "ahead in line": found.position,
+        "balance": found.balance,
+        "most tokens": found.max_tokens,
+        "accepted": "yes" if found.feasible else f"no: {reason}",
+    }
