@@ -10,12 +10,10 @@
     │   ├── Overloaded, NoWorker, RedisUnavailable
     │   ├── CannotConnect       nothing answers at the URL
     │   └── NoReply             something is there, but the reply did not come in time or broke off
-    ├── JobEnded                `run` got no answer; .job is the job as it ended
-    │   ├── JobFailed, JobCancelled, JobExpired
+    ├── JobEnded                JobFailed, JobCancelled, JobExpired: `run` got no answer; .job says how it ended
     └── WaitTimeout             the wait ended, the job lives on; .job_id, .job
 
-Knows nothing of HTTP libraries. It does not import the server, but the two trees have the same names: a test
-compares them.
+Knows no HTTP library and no server; a test holds this tree against the server's own.
 """
 
 from __future__ import annotations
@@ -30,9 +28,7 @@ if TYPE_CHECKING:
 class HerderError(Exception):
     """A call that did not give what was asked for. `str(error)` is one line that says what to do.
 
-    >>> try:
-    ...     herder.run("What is a chatbot?", tokens=40)
-    ... except llama_herder.InsufficientFunds as error:
+    >>> except llama_herder.InsufficientFunds as error:
     ...     print(error.needed, error.balance)
     """
 
@@ -56,8 +52,7 @@ class HerderError(Exception):
         self.extra: dict[str, Any] = dict(extra or {})
 
     def _int(self, name: str) -> int | None:
-        value = self.extra.get(name)
-        return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return int(value) if isinstance(value := self.extra.get(name), int | float) else None
 
 
 class Refusal(HerderError):
@@ -145,8 +140,7 @@ class UnknownModel(Refusal):
     @property
     def models(self) -> tuple[str, ...]:
         """The models that there are, where the herder named them."""
-        names = self.extra.get("models")
-        return tuple(str(name) for name in names) if isinstance(names, list) else ()
+        return tuple(str(name) for name in self.extra.get("models") or ())
 
 
 class MethodNotAllowed(Refusal):
@@ -190,8 +184,7 @@ class InvalidRequest(Refusal):
     @property
     def errors(self) -> tuple[tuple[str, str], ...]:
         """(field, message) for each field that is wrong."""
-        found = self.extra.get("errors")
-        rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+        rows = [row for row in self.extra.get("errors") or () if isinstance(row, dict)]
         return tuple((str(row.get("field", "")), str(row.get("message", ""))) for row in rows)
 
 
@@ -209,8 +202,7 @@ class RateLimited(Refusal):
     @property
     def retry_after(self) -> float | None:
         """Seconds after which to try again."""
-        value = self.extra.get("retry_after")
-        return float(value) if isinstance(value, int | float) else None
+        return float(value) if isinstance(value := self.extra.get("retry_after"), int | float) else None
 
 
 class Unavailable(HerderError):
@@ -250,7 +242,7 @@ class NoReply(Unavailable):
 
 
 class JobEnded(HerderError):
-    """`run` got no answer; `.job` is the job as it ended, with what was refunded."""
+    """`run` got no answer; `.job` is the job as it ended."""
 
     code, status = "job_ended", 200
 

@@ -193,7 +193,7 @@ class Info(_FromJson):
     fee_per_token: int = 0
     last_multiplier: float = 1.0
     queue_length: int = 0
-    models: tuple[Model, ...] = ()
+    models: tuple[str, ...] = ()
     workers: int = 0
     slots: int = 0
     tokens_per_second: float = 0.0
@@ -201,12 +201,8 @@ class Info(_FromJson):
     @classmethod
     def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:
         if "models" in values:
-            values["models"] = tuple(_model(item) for item in values["models"])
+            values["models"] = tuple(str(name) for name in values["models"])
         return values
-
-
-def _model(item: Any) -> Model:
-    return Model.from_json({"id": item} if isinstance(item, str) else item)
 
 
 @dataclass(frozen=True)

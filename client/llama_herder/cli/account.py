@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from llama_herder import Account, Herder, HerderError, Key, LedgerEntry, Page
+from llama_herder._core import one_line
 from llama_herder.cli import output, session
 
 Name = Annotated[str, typer.Argument(help="the account")]
@@ -216,5 +217,5 @@ def _print_account(found: Account, as_json: bool) -> None:
 
 
 def _print_new_key(made: Key) -> None:
-    print(f"{'key':<9}  {output.one_line(made.key)}")
+    print(f"{'key':<9}  {one_line(made.key)}")
     output.print_note("Keep it now: it is not shown again.")

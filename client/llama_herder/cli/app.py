@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 import typer.main
 
+from llama_herder._core import one_line
 from llama_herder.cli import account, herd, output, run, server
 from llama_herder.cli.output import Exit, UsageProblem
 from llama_herder.errors import HerderError
@@ -74,11 +75,11 @@ def _expected(error: Exception) -> str | None:
     Typer's own errors are known by their method: their class has lived in two packages.
     """
     if isinstance(error, UsageProblem) or server.is_setup_error(error):
-        return output.one_line(str(error), 700)
+        return one_line(str(error), 700)
     explain = getattr(error, "format_message", None)
     if explain is None:
         return None
-    said = output.one_line(str(explain())).rstrip(".")
+    said = one_line(str(explain())).rstrip(".")
     return f"{said[:1].lower()}{said[1:]}; see herder --help"
 
 

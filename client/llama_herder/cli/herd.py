@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from llama_herder import Job
+from llama_herder._core import one_line
 from llama_herder.cli import output, session
 
 
@@ -29,7 +30,7 @@ def info(url: session.Url = None, key: session.ApiKey = None, as_json: session.J
             "fee per token": found.fee_per_token,
             "last multiplier": found.last_multiplier,
             "queued": found.queue_length,
-            "models": ", ".join(model.id for model in found.models),
+            "models": ", ".join(found.models),
             "workers": found.workers,
             "slots": found.slots,
             "tokens per second": round(found.tokens_per_second, 1),
@@ -131,7 +132,7 @@ def cancel(
     if as_json:
         return output.print_json(dict(job.raw))
     state = job.status if job.ended else "is being cancelled"
-    print(f"{output.one_line(job.id)} {state} · {output.bill(job, None)}")
+    print(f"{one_line(job.id)} {state} · {output.bill(job, None)}")
     return None
 
 

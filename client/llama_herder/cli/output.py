@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, TextIO
 
-from llama_herder._core import one_line as one_line
+from llama_herder._core import one_line
 from llama_herder.errors import (
     HerderError,
     InsufficientFunds,

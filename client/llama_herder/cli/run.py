@@ -11,6 +11,7 @@ import typer
 
 from llama_herder import Herder, HerderError, Job, Message, Quote
 from llama_herder._calls import answered
+from llama_herder._core import one_line
 from llama_herder.cli import output, session
 from llama_herder.cli.prompt import read_prompt
 from llama_herder.types import Options
@@ -74,7 +75,7 @@ def run(
     with session.client(url, key) as herder:
         job = _submitted(herder, asked, tokens, options)
         if job.warning:
-            print(f"warning: {output.one_line(job.warning)}", file=sys.stderr)
+            print(f"warning: {one_line(job.warning)}", file=sys.stderr)
         try:
             ended = _watched(herder, job, timeout)
         except KeyboardInterrupt:
@@ -109,7 +110,7 @@ def _progress() -> Iterator[Callable[[Job], None] | None]:
     from rich.markup import escape
 
     with Console(stderr=True).status("submitting") as line:
-        yield lambda job: line.update(escape(f"{output.one_line(job.id)} · {output.state_of(job)}"))
+        yield lambda job: line.update(escape(f"{one_line(job.id)} · {output.state_of(job)}"))
 
 
 def _balance(herder: Herder) -> int | None:
