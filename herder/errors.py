@@ -127,6 +127,10 @@ class NoWorker(Unavailable):
     code, status, title = "no_worker", 503, "No live worker for this model"
 
 
+class NotReady(Unavailable):
+    code, status, title = "not_ready", 503, "Not ready"
+
+
 class RedisUnavailable(Unavailable):
     code, status, title = "redis_unavailable", 503, "Redis cannot be reached"
 

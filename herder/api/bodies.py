@@ -1,0 +1,228 @@
+"""What callers send: strict pydantic models, which refuse unknown fields, since a mistyped `max_fee` would cost money.
+
+The limits that are settings are checked by `checked_against`, and written into OpenAPI by `schema`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
+
+from herder.errors import InvalidRequest, TooLarge
+from herder.pricing import AMOUNT_LIMIT, MILLI
+from herder.settings import Settings
+
+METADATA_KEY_CHARS_MAX = 64
+METADATA_VALUE_BYTES_MAX = 512
+MESSAGES_MAX = 10_000
+STOP_STRINGS_SANE = 1_000
+SEED_MAX = 2**32 - 1
+ACCOUNT_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+MULTIPLIER_SANE = 10**6
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain NUL")
+    return text
+
+
+def _real(value: Any) -> Any:
+    """A JSON number as a float; strings and booleans are not numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("must be a number")
+    return float(value)
+
+
+def _milli(value: Any) -> Any:
+    """A multiplier as exact thousandths."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("must be a number")
+    exact = Decimal(value)
+    if not exact.is_finite() or not 1 <= exact <= MULTIPLIER_SANE:
+        raise ValueError("must be 1 or more, and not above the herd's highest")
+    rounded = exact.quantize(Decimal("0.001"))
+    if rounded != exact:
+        raise ValueError("must have at most 3 decimals")
+    return int(rounded * MILLI)
+
+
+_NO_NUL = {"pattern": "^[^\\u0000]*$"}
+Text = Annotated[str, AfterValidator(_no_nul), Field(json_schema_extra=_NO_NUL)]
+Short = Annotated[Text, Field(max_length=256)]
+Amount = Annotated[int, Field(ge=0, lt=AMOUNT_LIMIT)]
+Real = Annotated[float, BeforeValidator(_real)]
+Milli = Annotated[
+    int | None,
+    PlainValidator(_milli),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 1, "multipleOf": 0.001}, {"type": "null"}]}),
+]
+
+
+class Strict(BaseModel):
+    """No unknown fields, no `"5"` for 5, no 5.0 for 5."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ChatMessage(Strict):
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class Offer(Strict):
+    """A prompt (or a chat) and what is offered for it; all but `tokens`, which a quote may leave out."""
+
+    prompt: Annotated[Text, Field(min_length=1)] | None = Field(
+        None,
+        description="one user turn, put into the model's chat template; with `raw`, exactly what the model reads",
+    )
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MESSAGES_MAX)] | None = Field(
+        None, description="a chat, instead of a prompt"
+    )
+    raw: bool = Field(False, description="do not use the chat template")
+    model: Annotated[Text, Field(min_length=1, max_length=256)] | None = Field(
+        None, description="the only model, or the herd's first, where none is named"
+    )
+    multiplier: Milli = Field(None, description="a bid: times the base fee, 1 or more, to a thousandth")
+    fee: Amount | None = Field(None, description="a static offer in credits, at least the base fee")
+    max_fee: Amount | None = Field(None, description="the most this job may cost, in credits")
+    stop: (
+        Annotated[Text, Field(min_length=1)]
+        | Annotated[list[Annotated[Text, Field(min_length=1)]], Field(max_length=STOP_STRINGS_SANE)]
+        | None
+    ) = Field(None, description="the answer ends before the first of these; they are not part of it")
+    temperature: Annotated[Real, Field(ge=0, le=2)] = Field(
+        0.0, description="0 is greedy: always the likeliest token"
+    )
+    top_p: Annotated[Real, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling")
+    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = Field(
+        None, description="random where none is given"
+    )
+    metadata: dict[
+        Annotated[Text, Field(min_length=1, max_length=METADATA_KEY_CHARS_MAX)],
+        Annotated[Text, Field(max_length=METADATA_VALUE_BYTES_MAX)],
+    ] = Field(default_factory=dict, description="comes back with the job; each value at most 512 bytes")
+
+    @model_validator(mode="after")
+    def _one_price(self) -> Offer:
+        if self.fee is not None and self.multiplier is not None:
+            raise ValueError("fee and multiplier exclude each other")
+        if self.prompt is not None and self.messages is not None:
+            raise ValueError("prompt and messages exclude each other")
+        if self.raw and self.messages is not None:
+            raise ValueError("raw goes with a prompt, not with messages")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+_XOR = {
+    "oneOf": [
+        {"required": ["prompt"], "properties": {"prompt": {"type": "string"}, "messages": {"type": "null"}}},
+        {
+            "required": ["messages"],
+            "properties": {
+                "messages": {"type": "array"}, "prompt": {"type": "null"}, "raw": {"const": False},
+            },
+        },
+    ],
+}  # fmt: skip
+
+
+class JobRequest(Offer):
+    """A prompt to be answered."""
+
+    model_config = ConfigDict(json_schema_extra=_XOR)
+
+    tokens: Annotated[int, Field(ge=1)] = Field(
+        description="the most tokens of the answer, which are held and paid"
+    )
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> JobRequest:
+        if self.prompt is None and self.messages is None:
+            raise ValueError("prompt or messages is required")
+        return self
+
+
+class QuoteRequest(Offer):
+    """The body of a job, of which nothing is required."""
+
+    tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="HERDER_TOKENS_DEFAULT where left out"
+    )
+
+
+class AccountRequest(Strict):
+    """A new account."""
+
+    id: str = Field(pattern=ACCOUNT_PATTERN)
+    credits: Amount | None = Field(None, description="a first deposit")
+
+
+class DepositRequest(Strict):
+    """Credits for an account; a repeated `deposit_id` counts once."""
+
+    amount: Annotated[int, Field(ge=1, lt=AMOUNT_LIMIT)]
+    deposit_id: Annotated[Text, Field(min_length=1, max_length=128)] | None = None
+    memo: Short = ""
+
+
+class AdjustRequest(Strict):
+    """A correction, up or down; never below what is available."""
+
+    amount: Annotated[int, Field(gt=-AMOUNT_LIMIT, lt=AMOUNT_LIMIT)]
+    memo: Annotated[Short, Field(min_length=1)]
+
+
+class KeyRequest(Strict):
+    """A new API key."""
+
+    role: Literal["client", "admin"] = "client"
+    label: Annotated[Text, Field(max_length=64)] = ""
+
+
+def checked_against(settings: Settings, body: Offer, tokens: int) -> None:
+    """The limits that are settings. Raises TooLarge, InvalidRequest; each names its limit."""
+    length = sum(len(m.content.encode()) for m in body.messages or ()) + len((body.prompt or "").encode())
+    if length > settings.prompt_bytes_max:
+        raise TooLarge(
+            f"the prompt has {length} bytes, HERDER_PROMPT_BYTES_MAX is {settings.prompt_bytes_max}",
+            limit=settings.prompt_bytes_max,
+        )
+    for field, most, got, what in (
+        ("tokens", settings.tokens_max, tokens, "HERDER_TOKENS_MAX"),
+        ("stop", settings.stop_strings_max, len(body.stops), "HERDER_STOP_STRINGS_MAX, strings"),
+        ("stop", settings.stop_bytes_max, _longest(body.stops), "HERDER_STOP_BYTES_MAX, bytes"),
+        ("metadata", settings.metadata_max, len(body.metadata), "HERDER_METADATA_MAX, entries"),
+        ("metadata", METADATA_VALUE_BYTES_MAX, _longest(body.metadata.values()), "bytes in a value"),
+        ("metadata", METADATA_KEY_CHARS_MAX, _longest(body.metadata), "bytes in a key"),
+    ):
+        if got > most:
+            message = f"{got} is more than {most} ({what})"
+            raise InvalidRequest(
+                f"{field}: {message}", limit=most, errors=[{"field": field, "message": message}]
+            )
+
+
+def _longest(texts: Any) -> int:
+    return max((len(text.encode()) for text in texts), default=0)

@@ -1,0 +1,140 @@
+"""Who is calling: the API key, the address, and the two rate limits.
+
+The order is fixed: declared body size, too many failures from this address, the key, the key's rate. Only then is a
+body read. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from herder.api.state import Herd, Network, herd_of
+from herder.errors import Forbidden, InvalidKey, MissingKey, RateLimited, SetupError, TooLarge
+from herder.records import KeyRecord, Role
+
+BARRED_MAX = 10_000
+KEY_CHARS_MAX = 200
+FORWARDED_MAX = 32
+
+
+async def authenticated(request: Request) -> KeyRecord:
+    """The key of this request. Raises TooLarge, RateLimited, MissingKey, InvalidKey."""
+    herd = herd_of(request)
+    # 1. A body that says it is too large is not worth anything further.
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > herd.settings.body_bytes_max:
+        raise TooLarge(
+            f"the body has {declared[:20]} bytes, HERDER_BODY_BYTES_MAX is {herd.settings.body_bytes_max}",
+            limit=herd.settings.body_bytes_max,
+        )
+    # 2. An address that has failed too often.
+    address = subject(client_address(request, herd.proxies))
+    wait_s = herd.barred.get(address, 0.0) - time.monotonic()
+    if wait_s > 0:
+        raise RateLimited("too many failed authentications from this address", retry_after=round(wait_s, 3))
+    # 3. The key.
+    sent = sent_key(request)
+    if sent is None:  # no guess, so no failure
+        raise MissingKey("send an API key: `Authorization: Bearer hk_…` or `X-API-Key: hk_…`")
+    key = await herd.ledger.authenticate(sent)
+    if key is None:
+        await _count_failure(herd, address)
+        raise InvalidKey("this API key is mistyped, unknown or revoked")
+    # 4. The key's rate.
+    wait_ms = await herd.ledger.throttle(f"key:{key.key_id}", herd.settings.rate_limit_per_minute)
+    if wait_ms:
+        raise RateLimited(
+            f"more than {herd.settings.rate_limit_per_minute} requests a minute with this key",
+            retry_after=wait_ms / 1000,
+        )
+    return key
+
+
+async def administrating(key: Annotated[KeyRecord, Depends(authenticated)]) -> KeyRecord:
+    """The key of this request, if it is an administrator's. Raises Forbidden."""
+    if key.role is not Role.ADMIN:
+        raise Forbidden("this needs an admin key")
+    return key
+
+
+Caller = Annotated[KeyRecord, Depends(authenticated)]
+Admin = Annotated[KeyRecord, Depends(administrating)]
+
+
+async def _count_failure(herd: Herd, address: str) -> None:
+    """Take one from the address's allowance; past it the address is barred, here in memory, until it has one again."""
+    wait_ms = await herd.ledger.throttle(f"auth:{address}", herd.settings.auth_failures_per_minute)
+    if not wait_ms:
+        return
+    if len(herd.barred) >= BARRED_MAX:
+        herd.barred.pop(next(iter(herd.barred)))
+    herd.barred[address] = time.monotonic() + wait_ms / 1000
+    raise RateLimited("too many failed authentications from this address", retry_after=wait_ms / 1000)
+
+
+def sent_key(request: Request) -> str | None:
+    """The key that was sent, in any of the forms that clients have: Bearer, X-API-Key, Basic (raw or encoded)."""
+    scheme, _, value = request.headers.get("authorization", "").strip().partition(" ")
+    value = value.strip()[: KEY_CHARS_MAX * 2]
+    if value and scheme.lower() == "bearer":
+        return value[:KEY_CHARS_MAX]
+    if value and scheme.lower() == "basic":
+        return _basic(value)[:KEY_CHARS_MAX]
+    return request.headers.get("x-api-key", "").strip()[:KEY_CHARS_MAX] or None
+
+
+def _basic(value: str) -> str:
+    if value.startswith("hk_"):
+        return value
+    try:
+        text = base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return value
+    return text.rpartition(":")[2] or text.rstrip(":")
+
+
+def client_address(request: Request, proxies: Sequence[Network]) -> str:
+    """The caller's address; X-Forwarded-For counts only as far as listed proxies have written it."""
+    address = request.client.host if request.client else "local"
+    forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")[-FORWARDED_MAX:]
+    for hop in reversed([part.strip() for part in forwarded if part.strip()]):
+        if not _trusted(address, proxies):
+            break
+        address = hop[:64]
+    return address
+
+
+def _trusted(address: str, proxies: Sequence[Network]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in proxies)
+
+
+def subject(address: str) -> str:
+    """What failures are counted under: an IPv4 address, or the /64 that one IPv6 customer has."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False).network_address)
+
+
+def proxy_networks(addresses: Sequence[str]) -> tuple[Network, ...]:
+    """HERDER_TRUSTED_PROXIES as networks. Raises SetupError."""
+    try:
+        return tuple(ipaddress.ip_network(address, strict=False) for address in addresses)
+    except ValueError as error:
+        raise SetupError(
+            f"HERDER_TRUSTED_PROXIES: {error}; list addresses or networks such as 10.0.0.0/8"
+        ) from error

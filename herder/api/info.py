@@ -1,0 +1,60 @@
+"""`/info`, `/v1/models`, `/v1/workers`: what the herd has and what it costs. Reads only."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter, Request
+
+from herder.api.callers import Caller
+from herder.api.problems import declared
+from herder.api.shapes import Info, Models, Workers
+from herder.api.shown import model_of, worker_of
+from herder.api.state import herd_of
+from herder.pricing import MILLI
+
+NAME = "llama-herder"
+
+router = APIRouter(tags=["herd"])
+
+
+def installed_version() -> str:
+    """The distribution's version; 0 where the tree is run without having been installed."""
+    try:
+        return version(NAME)
+    except PackageNotFoundError:
+        return "0"
+
+
+@router.get("/info", response_model=Info, summary="The herd in short", responses=declared(key=False))
+async def info(request: Request) -> Info:
+    """Prices, models, and how busy it is. Needs no key."""
+    broker = herd_of(request).broker
+    prices, states, workers = await asyncio.gather(
+        broker.prices(), broker.model_states(), broker.worker_states()
+    )
+    return Info(
+        name=NAME,
+        version=installed_version(),
+        set_prompt_fee=prices.set_prompt_fee,
+        fee_per_token=prices.fee_per_token,
+        last_multiplier=max((s.last_multiplier_milli for s in states), default=MILLI) / MILLI,
+        queue_length=sum(s.queue_length for s in states),
+        models=[s.card.model for s in states],
+        workers=len(workers),
+        slots=sum(w.stats.slots for w in workers),
+        tokens_per_second=round(sum(s.tokens_per_second for s in states), 3),
+    )
+
+
+@router.get("/v1/models", response_model=Models, summary="The models", responses=declared())
+async def models(request: Request, _: Caller) -> Models:
+    """Every model that a worker has served; one without workers takes jobs, which wait."""
+    return Models(models=[model_of(state) for state in await herd_of(request).broker.model_states()])
+
+
+@router.get("/v1/workers", response_model=Workers, summary="The live workers", responses=declared())
+async def workers(request: Request, _: Caller) -> Workers:
+    """The workers whose heartbeat is recent."""
+    return Workers(workers=[worker_of(state) for state in await herd_of(request).broker.worker_states()])

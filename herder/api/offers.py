@@ -1,0 +1,85 @@
+"""What a caller offers, and what the job is sold at: the decision tree of prices. Pure.
+
+`pricing` has the arithmetic; here are the rules, and the refusals that say what would be needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from herder.errors import FeeTooLow, InvalidRequest, MaxFeeExceeded
+from herder.pricing import AMOUNT_LIMIT, MILLI, Prices, Terms, base_fee, bid_fee, implied_multiplier
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller said of the price: at most one of a bid (thousandths) and a static fee, and perhaps a ceiling."""
+
+    multiplier_milli: int | None = None
+    fee: int | None = None
+    max_fee: int | None = None
+
+
+@dataclass(frozen=True)
+class Sale:
+    """The terms of the sale; `offered` tells a bid or a static fee from an automatic price."""
+
+    terms: Terms
+    multiplier_milli: int
+    offered: bool
+
+
+def sale(prices: Prices, tokens: int, wish: Wish, last_multiplier_milli: int, highest_milli: int) -> Sale:
+    """What a job of so many tokens is sold at. Raises FeeTooLow, MaxFeeExceeded, InvalidRequest; nothing is kept."""
+    base = base_fee(prices, tokens)
+    if bid_fee(base, highest_milli) >= AMOUNT_LIMIT:
+        raise InvalidRequest(f"the fee of {tokens} tokens could pass {AMOUNT_LIMIT - 1} credits", errors=[])
+    # 1. A static fee.
+    if wish.fee is not None:
+        return _static(prices, base, wish.fee, wish.max_fee, highest_milli)
+    # 2. A bid.
+    if wish.multiplier_milli is not None:
+        if wish.multiplier_milli > highest_milli:
+            _refuse("multiplier", f"must be at most {highest_milli / MILLI:g}", highest_milli / MILLI)
+        fee = bid_fee(base, wish.multiplier_milli)
+        _within(fee, wish.max_fee)
+        return _sold(prices, base, fee, wish.multiplier_milli, offered=True)
+    # 3. Nothing: what was paid last, lowered to what max_fee buys.
+    milli = min(max(last_multiplier_milli, MILLI), highest_milli)
+    if wish.max_fee is not None and bid_fee(base, milli) > wish.max_fee:
+        _within(base, wish.max_fee)
+        milli = max(implied_multiplier(wish.max_fee, base), MILLI)
+    return _sold(prices, base, bid_fee(base, milli), milli, offered=False)
+
+
+def _static(prices: Prices, base: int, fee: int, max_fee: int | None, highest_milli: int) -> Sale:
+    # 1.1 A free herd takes nothing.
+    if base == 0:
+        return _sold(prices, 0, 0, MILLI, offered=True)
+    # 1.2 Below the base fee: refused, and nothing kept.
+    if fee < base:
+        raise FeeTooLow(
+            f"the base fee of this job is {base} credits and {fee} were offered", needed=base, fee=fee
+        )
+    # 1.3 Above what any bid may be.
+    if fee * MILLI > base * highest_milli:
+        most = base * highest_milli // MILLI
+        _refuse("fee", f"must be at most {most}, {highest_milli / MILLI:g} times the base fee", most)
+    _within(fee, max_fee)
+    return _sold(prices, base, fee, implied_multiplier(fee, base), offered=True)
+
+
+def _sold(prices: Prices, base: int, fee: int, multiplier_milli: int, *, offered: bool) -> Sale:
+    terms = Terms(prices.set_prompt_fee, prices.fee_per_token, base, fee)
+    return Sale(terms, multiplier_milli, offered)
+
+
+def _within(fee: int, max_fee: int | None) -> None:
+    if max_fee is not None and fee > max_fee:
+        raise MaxFeeExceeded(
+            f"this job costs {fee} credits and max_fee is {max_fee}", needed=fee, max_fee=max_fee
+        )
+
+
+def _refuse(field: str, message: str, limit: float) -> None:
+    raise InvalidRequest(f"{field}: {message}", limit=limit, errors=[{"field": field, "message": message}])

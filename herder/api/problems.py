@@ -1,0 +1,187 @@
+"""Errors as `application/problem+json`: one document for every way of saying no, and its declaration in OpenAPI.
+
+Turns `errors` into responses, and FastAPI's own refusals (404, 405, 422) into the same shape. Knows no route.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from herder.errors import (
+    BadRequest,
+    HerderError,
+    InvalidKey,
+    InvalidRequest,
+    MethodNotAllowed,
+    MissingKey,
+    NotFound,
+    RateLimited,
+    RedisUnavailable,
+    TooLarge,
+    Unavailable,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+# What every route that asks for a key may say, and what those that read a body may say besides.
+WITH_KEY: tuple[type[HerderError], ...] = (MissingKey, InvalidKey, RateLimited, RedisUnavailable)
+WITH_BODY: tuple[type[HerderError], ...] = (BadRequest, TooLarge, InvalidRequest)
+
+
+class FieldError(BaseModel):
+    """One field that is wrong; `field` is a path such as `messages.0.role`."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error. `code` is stable and for programs, `detail` for people; some codes carry more fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Not enough credits"])
+    status: int = Field(examples=[402])
+    detail: str
+    code: str = Field(examples=["insufficient_funds"])
+    request_id: str
+    errors: list[FieldError] | None = Field(None, description="the fields that are wrong (422)")
+
+
+def declared(
+    *errors: type[HerderError], body: bool = False, key: bool = True
+) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route: its own errors, and those that come with a key and a body, grouped by status."""
+    every = [*errors, *(WITH_KEY if key else (RedisUnavailable,)), *(WITH_BODY if body else ())]
+    found: dict[int | str, dict[str, Any]] = {}
+    for error in sorted(set(every), key=lambda e: (e.status, e.code)):
+        entry = found.setdefault(
+            error.status,
+            {
+                "description": "",
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+                "headers": _headers(error.status),
+            },
+        )
+        entry["description"] = "; ".join(
+            filter(None, [entry["description"], f"`{error.code}`: {error.title}"])
+        )
+        entry["content"][MEDIA_TYPE]["examples"][error.code] = {"value": example(error)}
+    return found
+
+
+def example(error: type[HerderError]) -> dict[str, Any]:
+    """A problem document of this kind, as documentation shows it."""
+    extra: dict[str, Any] = {
+        "insufficient_funds": {"needed": 138, "balance": 100, "max_affordable_tokens": 90},
+        "fee_too_low": {"needed": 138, "fee": 100},
+        "max_fee_exceeded": {"needed": 276, "max_fee": 200},
+        "unknown_model": {"models": ["herd-tiny"]},
+        "too_large": {"limit": 500000},
+        "invalid_request": {"errors": [{"field": "tokens", "message": "must be 1 or more"}]},
+        "context_exceeded": {"limit": 512, "context": 512, "tokens": 600, "prompt_tokens": 12},
+        "rate_limited": {"retry_after": 2},
+    }.get(error.code, {})
+    return {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": f"{error.title}.",
+        "code": error.code,
+        "request_id": "req_5d1c3e0f9a7b",
+        **extra,
+    }
+
+
+def _headers(status: int) -> dict[str, Any]:
+    headers: dict[str, Any] = {}
+    if status in (429, 503):
+        headers["Retry-After"] = {"description": "seconds to wait", "schema": {"type": "integer"}}
+    if status == 401:
+        headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
+    return headers
+
+
+def problem(error: HerderError, request_id: str, headers: dict[str, str] | None = None) -> Response:
+    """The response for an error."""
+    headers = dict(headers or {})
+    extra = dict(error.extra)
+    if error.status == 429 or isinstance(error, Unavailable):
+        wait = extra.setdefault("retry_after", RETRY_AFTER_S)
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="herder"'
+    document = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+        **extra,
+    }
+    return Response(json.dumps(document), error.status, headers, MEDIA_TYPE)
+
+
+def invalid(errors: Iterable[Any]) -> InvalidRequest:
+    """Pydantic's complaints as ours: the path of each field, and what is wrong with it, never what was sent."""
+    found = []
+    for error in errors:
+        path = ".".join(str(part) for part in error["loc"] if part not in ("query", "header", "path", "body"))
+        message = "unknown field" if error["type"] == "extra_forbidden" else str(error["msg"])
+        found.append({"field": _clean(path), "message": _clean(message.removeprefix("Value error, "))})
+    found = found[:20]
+    detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in found[:3])
+    return InvalidRequest(detail[:600], errors=found)
+
+
+def _clean(text: str) -> str:
+    """Text that can be written as UTF-8, whatever a caller put into a field's name."""
+    return text[:300].encode("utf-8", "backslashreplace").decode()
+
+
+def install(app: FastAPI) -> None:
+    """Make every refusal a problem document."""
+
+    @app.exception_handler(HerderError)
+    async def ours(request: Request, error: HerderError) -> Response:
+        return _answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(request: Request, error: RequestValidationError) -> Response:
+        return _answer(request, invalid(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def starlettes(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            allowed = {"Allow": ", ".join(sorted(_methods(app, request)))}
+            return _answer(request, MethodNotAllowed(f"{request.method} is not possible here"), allowed)
+        if error.status_code == 404:
+            return _answer(request, NotFound("there is nothing at this address; see /docs"))
+        return _answer(request, BadRequest(str(error.detail)))
+
+
+def _answer(request: Request, error: HerderError, headers: dict[str, str] | None = None) -> Response:
+    request.app.state.metrics.refusals.labels(error.code).inc()
+    return problem(error, request.state.request_id, headers)
+
+
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """Every method that some route at this address takes."""
+    methods: set[str] = set()
+    for route in app.routes:
+        match, _ = route.matches(request.scope)
+        if match != Match.NONE:
+            methods |= set(getattr(route, "methods", None) or ())
+    return methods

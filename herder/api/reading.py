@@ -1,0 +1,94 @@
+"""Reading a JSON body: within its cap, exactly, and into a strict pydantic model; every fault is the caller's.
+
+Knows nothing of what the bodies mean. FastAPI's own reading is not used, since it parses a body before it knows who
+sent it and answers deep nesting with a 500.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any, NoReturn, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from herder.api.callers import Admin, Caller
+from herder.api.problems import invalid
+from herder.api.state import herd_of
+from herder.errors import BadRequest, InvalidRequest, TooLarge
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
+    """A dependency that reads a body into `model` once the caller is known."""
+
+    async def read(request: Request, _: Caller) -> Body:
+        return parsed(model, await _bytes(request))
+
+    return read
+
+
+def admin_body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
+    """The same for administrators, so that nobody else's body is read."""
+
+    async def read(request: Request, _: Admin) -> Body:
+        return parsed(model, await _bytes(request))
+
+    return read
+
+
+def parsed(model: type[Body], raw: bytes) -> Body:
+    """Bytes as a `model`. Raises BadRequest (not JSON, not an object), InvalidRequest (a field is wrong)."""
+    try:
+        value = json.loads(raw.decode("utf-8"), parse_float=_decimal, parse_constant=_constant)
+        if not isinstance(value, dict):
+            raise BadRequest("the body must be a JSON object")
+        _only_unicode(value, raw)
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise BadRequest("the body is not UTF-8") from None
+    except ValueError as error:
+        raise BadRequest(f"the body is not JSON: {error}"[:300]) from None
+
+
+async def _bytes(request: Request) -> bytes:
+    """The body, counted while it comes, whatever its length was said to be."""
+    limit = herd_of(request).settings.body_bytes_max
+    pieces, length = [], 0
+    async for piece in request.stream():
+        length += len(piece)
+        if length > limit:
+            raise TooLarge(f"the body is larger than HERDER_BODY_BYTES_MAX, {limit} bytes", limit=limit)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _decimal(text: str) -> Decimal:
+    """Numbers stay exact: 1.001 must not become 1.00099999."""
+    if len(text) > 64:
+        raise InvalidRequest("a number has more than 64 characters", errors=[])
+    return Decimal(text)
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidRequest(
+        f"{name} is not a number", errors=[{"field": "", "message": f"{name} is not a number"}]
+    )
+
+
+def _only_unicode(value: Any, raw: bytes) -> None:
+    """Refuse lone surrogates, which JSON can write and UTF-8 cannot; only looked for where an escape of one stands."""
+    if rb"\ud" not in raw and rb"\uD" not in raw:
+        return
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        fault = {"field": "", "message": "a string is not valid Unicode (a lone surrogate)"}
+        raise InvalidRequest(fault["message"], errors=[fault]) from None

@@ -1,0 +1,121 @@
+"""The OpenAPI document: what FastAPI cannot know of our bodies, keys and limits is written in here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from herder.api.problems import Problem
+from herder.settings import Settings
+
+DESCRIPTION = """
+A paid queue in front of language models: pay a little more, be served a little sooner.
+
+1. `POST /v1/jobs` holds the fee and answers 202 with an id.
+2. `GET /v1/jobs/{id}?wait=30` waits for the answer.
+3. What the answer does not use of the fee goes back.
+
+`fee = ceil((set_prompt_fee + fee_per_token × tokens) × multiplier)`, in credits. Every error is an
+`application/problem+json` document with a stable `code`; every response carries `x-request-id`.
+"""
+
+TAGS = [
+    {"name": "jobs", "description": "Prompts, paid for and answered."},
+    {"name": "herd", "description": "What there is, and what it costs."},
+    {"name": "accounts", "description": "The account of the key that is used."},
+    {"name": "admin", "description": "All accounts; needs an admin key."},
+    {"name": "operations", "description": "For whoever runs the herd; no key."},
+]
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "JobRequest": {
+        "prompt": {"summary": "the automatic price", "value": {"prompt": "Name three colours.", "tokens": 64}},
+        "bid": {
+            "summary": "a bid with a ceiling",
+            "value": {
+                "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello!"}],
+                "tokens": 32, "multiplier": 1.5, "max_fee": 100,
+            },
+        },
+        "fee": {
+            "summary": "a static fee, stop strings, sampling",
+            "value": {
+                "prompt": "Once upon a time", "raw": True, "tokens": 100, "fee": 250, "stop": ["\n\n"],
+                "temperature": 0.7, "top_p": 0.9, "seed": 7, "metadata": {"story": "12"},
+            },
+        },
+    },
+    "QuoteRequest": {"bid": {"value": {"prompt": "Name three colours.", "tokens": 64, "multiplier": 2}}},
+    "AccountRequest": {"account": {"value": {"id": "alice", "credits": 10000}}},
+    "DepositRequest": {"deposit": {"value": {"amount": 5000, "deposit_id": "invoice-17", "memo": "invoice 17"}}},
+    "AdjustRequest": {"correction": {"value": {"amount": -100, "memo": "paid twice"}}},
+    "KeyRequest": {"key": {"value": {"role": "client", "label": "laptop"}}},
+}  # fmt: skip
+
+_BODIES: dict[str, type[BaseModel]] = {}
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads `model` by itself."""
+    _BODIES[model.__name__] = model
+    content = {
+        "schema": {"$ref": f"#/components/schemas/{model.__name__}"},
+        "examples": EXAMPLES[model.__name__],
+    }
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def install(app: FastAPI, settings: Settings) -> None:
+    """Let the app answer with the whole document; it is made once."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app, settings)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    document = get_openapi(
+        title="Llama-Herder", version=app.version, description=DESCRIPTION, tags=TAGS, routes=app.routes
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for model in (Problem, *_BODIES.values()):
+        written = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(written.pop("$defs", {}))
+        schemas[model.__name__] = written
+    _limits(schemas, settings)
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer hk_…`"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "basic": {"type": "http", "scheme": "basic", "description": "the key as the password"},
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path.startswith("/v1/"):
+                operation["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
+            for response in operation["responses"].values():
+                response.setdefault("headers", {})["x-request-id"] = {"schema": {"type": "string"}}
+    return document
+
+
+def _limits(schemas: dict[str, Any], settings: Settings) -> None:
+    """The caps that are settings, as this herd has them."""
+    for name in ("JobRequest", "QuoteRequest"):
+        properties = schemas[name]["properties"]
+        _narrow(properties["tokens"], "integer", maximum=settings.tokens_max)
+        _narrow(properties["multiplier"], "number", maximum=settings.multiplier_max)
+        _narrow(properties["stop"], "array", maxItems=settings.stop_strings_max)
+        _narrow(properties["metadata"], "object", maxProperties=settings.metadata_max)
+        _narrow(properties["prompt"], "string", maxLength=settings.prompt_bytes_max)
+
+
+def _narrow(schema: dict[str, Any], kind: str, **limits: float) -> None:
+    for option in [schema, *schema.get("anyOf", [])]:
+        if option.get("type") == kind:
+            option.update(limits)

@@ -1,0 +1,239 @@
+"""What callers get, as pydantic models. Times are milliseconds since the epoch, money is credits.
+
+Multipliers are numbers with three decimals here and thousandths everywhere else. `shown` makes them from records.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from herder.lifecycle import Status
+from herder.protocol import FinishReason
+from herder.records import Role
+
+
+class Result(BaseModel):
+    """The answer; of a cancelled job, what there was of it."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+class Job(BaseModel):
+    """A job. Money in credits; `position` counts from 0 (next) while it is queued."""
+
+    id: str = Field(examples=["job_0aZ3hK9xQvTn5WdE8rYb2c"])
+    status: Status
+    model: str
+    tokens: int
+    base_fee: int
+    fee: int
+    multiplier: float
+    position: int | None
+    attempt: int
+    cancel_requested: bool
+    submitted_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    captured: int | None = Field(description="what was paid in the end")
+    refunded: int | None = Field(description="what went back")
+    result: Result | None
+    error: JobError | None
+    metadata: dict[str, str]
+    warning: str | None = Field(description="why this may take long, for instance that no worker is live")
+
+
+class SubmittedJob(Job):
+    """A job that was just accepted, or the earlier one of the same Idempotency-Key."""
+
+    balance: int = Field(description="what the account can still spend")
+
+
+class Jobs(BaseModel):
+    """A page of jobs, newest first."""
+
+    jobs: list[Job]
+    next: str | None
+
+
+class Reason(BaseModel):
+    """Why a job would be refused; `code` is that of the refusal."""
+
+    code: str
+    detail: str
+
+
+class Quote(BaseModel):
+    """What a job would cost now. Where it would be refused for its price, `fee` is what would be needed."""
+
+    model: str
+    tokens: int
+    base_fee: int
+    fee: int
+    multiplier: float
+    position: int = Field(description="where in line it would stand, counted from 0")
+    feasible: bool
+    reason: Reason | None
+    balance: int
+    max_tokens: int | None = Field(
+        description="most tokens the balance buys at this multiplier; null: no end to it"
+    )
+
+
+class Account(BaseModel):
+    """An account: what it can spend, and what its live jobs hold."""
+
+    id: str
+    available: int
+    held: int
+    suspended: bool
+    created_ms: int
+
+
+class Accounts(BaseModel):
+    """Accounts, oldest first."""
+
+    accounts: list[Account]
+    next: str | None
+
+
+class Entry(BaseModel):
+    """One movement of credits between `mint`, `available`, `held` and `revenue`."""
+
+    id: str
+    kind: str
+    source: str
+    target: str
+    amount: int
+    job_id: str | None
+    memo: str
+    at_ms: int
+
+
+class Entries(BaseModel):
+    """A page of an account's ledger, newest first."""
+
+    entries: list[Entry]
+    next: str | None
+
+
+class Key(BaseModel):
+    """An API key without its secret."""
+
+    id: str
+    account: str
+    role: Role
+    label: str
+    created_ms: int
+    revoked: bool
+
+
+class NewKey(Key):
+    """A new API key; `key`, the secret, is shown this once."""
+
+    key: str = Field(examples=["hk_0123456789abcdefghijABCDEFGHIJ1x2Y3z"])
+
+
+class KeyList(BaseModel):
+    """The keys of an account, oldest first."""
+
+    keys: list[Key]
+
+
+class Model(BaseModel):
+    """A model of the herd; `context` is the most tokens (prompt and answer) of one job."""
+
+    id: str
+    context: int
+    workers: int
+    slots: int
+    queue_length: int
+    last_multiplier: float
+    tokens_per_second: float
+    description: str
+
+
+class Models(BaseModel):
+    """Every model that a worker has served."""
+
+    models: list[Model]
+
+
+class Worker(BaseModel):
+    """A live worker, as it last reported."""
+
+    id: str
+    model: str
+    slots: int
+    busy: int
+    tokens_per_second: float
+    jobs_done: int
+    last_seen_ms: int
+
+
+class Workers(BaseModel):
+    """The live workers."""
+
+    workers: list[Worker]
+
+
+class Info(BaseModel):
+    """The herd in short: fee = ceil((set_prompt_fee + fee_per_token × tokens) × multiplier)."""
+
+    name: str
+    version: str
+    set_prompt_fee: int
+    fee_per_token: int
+    last_multiplier: float = Field(description="of all models the highest; what the automatic price uses")
+    queue_length: int
+    models: list[str]
+    workers: int
+    slots: int
+    tokens_per_second: float
+
+
+class AuditedAccount(BaseModel):
+    """An account's balances beside what its postings add up to."""
+
+    account: str
+    available: int
+    available_folded: int
+    held: int
+    held_folded: int
+    postings: int
+
+
+class Audit(BaseModel):
+    """Whether every balance is what its postings add up to, and every problem in words."""
+
+    clean: bool
+    rows: list[AuditedAccount]
+    revenue: int
+    revenue_folded: int
+    mint: int
+    mint_folded: int
+    problems: list[str]
+
+
+class Health(BaseModel):
+    """The process is up."""
+
+    status: str = "ok"
+
+
+class Ready(BaseModel):
+    """The herd takes prompts."""
+
+    status: str = "ready"
+    models: list[str]
+    workers: int

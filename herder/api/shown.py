@@ -1,0 +1,110 @@
+"""Records as callers see them: from `records` and `protocol` to `shapes`. Pure."""
+
+from __future__ import annotations
+
+from herder.api.shapes import (
+    Account,
+    Audit,
+    AuditedAccount,
+    Entry,
+    JobError,
+    Model,
+    Result,
+    Worker,
+)
+from herder.lifecycle import Status
+from herder.protocol import FinishReason, JobRecord
+from herder.records import AccountRecord, AuditReport, KeyRecord, ModelState, Posting, WorkerState
+
+
+def job_fields(record: JobRecord, position: int | None, warning: str | None) -> dict[str, object]:
+    """The fields of `Job` from a record, and from what is known beside it."""
+    result = None
+    if record.text is not None and record.status in (Status.SUCCEEDED, Status.CANCELLED):
+        result = Result(
+            text=record.text,
+            finish_reason=record.finish_reason or FinishReason.CANCELLED,
+            prompt_tokens=record.prompt_tokens or 0,
+            completion_tokens=record.completion_tokens or 0,
+            cached_tokens=record.cached_tokens or 0,
+        )
+    error = None
+    if record.error_code is not None:
+        error = JobError(code=record.error_code, message=record.error_message or "")
+    queued = record.status is Status.QUEUED
+    return {
+        "id": record.job_id,
+        "status": record.status,
+        "model": record.model,
+        "tokens": record.tokens,
+        "base_fee": record.base,
+        "fee": record.fee,
+        "multiplier": record.multiplier_milli / 1000,
+        "position": position if queued else None,
+        "attempt": record.attempt,
+        "cancel_requested": record.cancel_requested,
+        "submitted_ms": record.submitted_ms,
+        "started_ms": record.started_ms,
+        "ended_ms": record.ended_ms,
+        "captured": record.captured,
+        "refunded": record.refunded,
+        "result": result,
+        "error": error,
+        "metadata": record.metadata,
+        "warning": warning if queued else None,
+    }
+
+
+def account_of(record: AccountRecord) -> Account:
+    """A record as it is shown."""
+    return Account(
+        id=record.account,
+        available=record.available,
+        held=record.held,
+        suspended=record.suspended,
+        created_ms=record.created_ms,
+    )
+
+
+def entry_of(posting: Posting) -> Entry:
+    """A posting as it is shown."""
+    return Entry(id=posting.posting_id, kind=posting.kind.value, source=posting.source, target=posting.target,
+                 amount=posting.amount, job_id=posting.job_id, memo=posting.memo, at_ms=posting.at_ms)  # fmt: skip
+
+
+def key_fields(record: KeyRecord) -> dict[str, object]:
+    """The fields of `Key` from a record."""
+    return {"id": record.key_id, "account": record.account, "role": record.role, "label": record.label,
+            "created_ms": record.created_ms, "revoked": record.revoked}  # fmt: skip
+
+
+def model_of(state: ModelState) -> Model:
+    """A model as it is shown."""
+    return Model(
+        id=state.card.model,
+        context=state.card.context,
+        workers=state.workers,
+        slots=state.slots,
+        queue_length=state.queue_length,
+        last_multiplier=state.last_multiplier_milli / 1000,
+        tokens_per_second=round(state.tokens_per_second, 3),
+        description=state.card.description,
+    )
+
+
+def worker_of(state: WorkerState) -> Worker:
+    """A worker as it is shown."""
+    s = state.stats
+    return Worker(id=state.worker, model=state.model, slots=s.slots, busy=s.busy, jobs_done=s.jobs_done,
+                  tokens_per_second=round(s.tokens_per_second, 3), last_seen_ms=state.last_seen_ms)  # fmt: skip
+
+
+def audit_of(report: AuditReport) -> Audit:
+    """An audit as it is shown."""
+    rows = [
+        AuditedAccount(account=r.account, available=r.available, available_folded=r.available_folded,
+                       held=r.held, held_folded=r.held_folded, postings=r.postings)
+        for r in report.rows
+    ]  # fmt: skip
+    return Audit(clean=report.clean, rows=rows, revenue=report.revenue, revenue_folded=report.revenue_folded,
+                 mint=report.mint, mint_folded=report.mint_folded, problems=list(report.problems))  # fmt: skip

@@ -1,0 +1,47 @@
+"""What every request can reach: the settings, the doors to Redis, and what this process keeps in its memory.
+
+Made once by `app`; knows no route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from herder.api.metrics import Metrics
+from herder.broker import Broker
+from herder.counting import Counter
+from herder.doorbell import Doorbell
+from herder.ledger import Ledger
+from herder.prompts import Renderer
+from herder.settings import Settings
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass
+class Herd:
+    """One process's view of the herd. `stopping` is set when it should end its long polls; `full` sheds submits."""
+
+    settings: Settings
+    broker: Broker
+    ledger: Ledger
+    bell: Doorbell
+    renderer: Renderer
+    counter: Counter
+    metrics: Metrics
+    proxies: tuple[Network, ...] = ()
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    full: bool = False
+    # Addresses that failed to authenticate too often, and until when (monotonic seconds) they are not even looked at.
+    barred: dict[str, float] = field(default_factory=dict)
+
+
+def herd_of(request: Request) -> Herd:
+    """The herd that this request came to."""
+    herd = request.app.state.herd
+    assert isinstance(herd, Herd)
+    return herd

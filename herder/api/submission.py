@@ -1,0 +1,159 @@
+"""From a validated body to a priced, rendered `Ask`: the model, the text, whether it fits, and the price.
+
+Holds nothing and queues nothing; `jobs` submits what is made here, `quote` only shows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from herder.api.bodies import Offer
+from herder.api.offers import Sale, Wish, sale
+from herder.api.state import Herd
+from herder.apikeys import ALPHABET
+from herder.errors import ContextExceeded, InvalidRequest, NoWorker, UnknownModel
+from herder.pricing import MILLI, Prices
+from herder.prompts import bounds, kv_estimate
+from herder.protocol import Ask, ModelCard, Sampling
+from herder.records import KeyRecord, ModelState
+
+JOB_ID_CHARS = 22  # 131 bits
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered text that fits its model, and the KV cells it will probably occupy."""
+
+    text: str
+    kv_tokens: int
+
+
+async def model_of(herd: Herd, name: str | None) -> ModelState:
+    """The model that was named, or the default one. Raises UnknownModel."""
+    state = await herd.broker.model_state(name) if name is not None else None
+    if state is not None:
+        return state
+    models = await herd.broker.models()
+    if name is None:
+        name = models[0] if len(models) == 1 else default_model(herd.settings.model)
+        state = await herd.broker.model_state(name)
+        if state is not None:
+            return state
+    known = f"there are: {', '.join(models)[:500]}" if models else "no worker has registered a model yet"
+    raise UnknownModel(f"no model {name} in this herd; {known}", models=models[:100])
+
+
+def default_model(configured: tuple[str, ...]) -> str:
+    """The name of the first configured model: `name=anything`, or the file's name without its ending."""
+    name, given, _ = (configured[0] if configured else "").partition("=")
+    return name if given else PurePath(name).name.removesuffix(".gguf")
+
+
+async def prompt_of(herd: Herd, card: ModelCard, body: Offer, tokens: int) -> Prompt:
+    """The text the model will read. Raises InvalidRequest (the template refused), ContextExceeded."""
+    if body.messages is not None:
+        text = await herd.renderer.text(card, [m.model_dump() for m in body.messages])
+    elif body.raw or card.template is None:
+        text = body.prompt or ""
+    else:
+        text = await herd.renderer.text(card, [{"role": "user", "content": body.prompt or ""}])
+    if not text:
+        raise InvalidRequest("the rendered prompt is empty", errors=[])
+    length = len(text.encode())
+    counted = await _fitting(herd, card, text, length, tokens)
+    return Prompt(text, kv_estimate(length, counted, tokens, card.context))
+
+
+async def _fitting(herd: Herd, card: ModelCard, text: str, length: int, tokens: int) -> int | None:
+    """The exact count where one was needed. Raises ContextExceeded for what can never fit."""
+    sure = bounds(length, card)
+    # 1. Too long however few tokens it turns out to be.
+    if sure.least + tokens > card.context:
+        raise _too_long(card, tokens, sure.least, "at least ")
+    # 2. Short enough however many.
+    if sure.most + tokens <= card.context:
+        return None
+    # 3. In between: count. Where nobody here can, the worker does, and refuses with a full refund.
+    counted = await herd.counter.count(card.model, text)
+    if counted is not None and counted + tokens > card.context:
+        raise _too_long(card, tokens, counted, "")
+    return counted
+
+
+def _too_long(card: ModelCard, tokens: int, prompt_tokens: int, about: str) -> ContextExceeded:
+    return ContextExceeded(
+        f"the prompt ({about}{prompt_tokens} tokens) and {tokens} tokens of answer do not fit the context of "
+        f"{card.model}, {card.context} tokens",
+        limit=card.context,
+        context=card.context,
+        tokens=tokens,
+        prompt_tokens=prompt_tokens,
+    )
+
+
+def refuse_without_worker(herd: Herd, state: ModelState) -> None:
+    """Raises NoWorker where the settings want that."""
+    if herd.settings.refuse_without_worker and not state.workers:
+        raise NoWorker(f"no live worker has {state.card.model} just now", retry_after=10)
+
+
+def warning_of(state: ModelState | None) -> str | None:
+    """What a caller should know of a model whose line nobody is working on."""
+    if state is None or state.workers:
+        return None
+    return f"no live worker has {state.card.model} just now; the job waits until one comes"
+
+
+def sale_of(herd: Herd, prices: Prices, state: ModelState, body: Offer, tokens: int) -> Sale:
+    """What this body is sold at. Raises FeeTooLow, MaxFeeExceeded, InvalidRequest."""
+    wish = Wish(body.multiplier, body.fee, body.max_fee)
+    highest_milli = round(herd.settings.multiplier_max * MILLI)
+    return sale(prices, tokens, wish, state.last_multiplier_milli, highest_milli)
+
+
+def ask_of(
+    key: KeyRecord,
+    state: ModelState,
+    body: Offer,
+    *,
+    prompt: Prompt,
+    sold: Sale,
+    prices: Prices,
+    tokens: int,
+) -> Ask:
+    """The job, with an id and (where none was given) a seed of its own."""
+    seed = body.seed if body.seed is not None else secrets.randbits(32)
+    return Ask(
+        job_id=new_job_id(),
+        account=key.account,
+        key_id=key.key_id,
+        model=state.card.model,
+        prompt=prompt.text,
+        tokens=tokens,
+        terms=sold.terms,
+        multiplier_milli=sold.multiplier_milli,
+        offered=sold.offered,
+        price_version=prices.version,
+        kv_tokens=prompt.kv_tokens,
+        stop=body.stops,
+        sampling=Sampling(body.temperature, body.top_p, seed),
+        metadata=body.metadata,
+    )
+
+
+def new_job_id() -> str:
+    """`job_` and 22 random base62 characters."""
+    return "job_" + "".join(secrets.choice(ALPHABET) for _ in range(JOB_ID_CHARS))
+
+
+def request_hash(body: Offer) -> str:
+    """What an Idempotency-Key is bound to: the meaning of the body, not its spaces or the order of its fields.
+
+    Defaults are left out, so that a newer herder with more fields still recognises an older one's requests.
+    """
+    meaning = json.dumps(body.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    return hashlib.sha256(meaning.encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""The composition root of the herder: settings in, an ASGI app out. All background tasks live and die in its lifespan.
+
+Knows who needs whom; decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from herder.api import accounts, admin, info, jobs, operations, problems, quote, schema
+from herder.api.callers import proxy_networks
+from herder.api.envelope import Envelope
+from herder.api.metrics import Metrics
+from herder.api.state import Herd
+from herder.apikeys import key_secret
+from herder.broker import Broker, connect
+from herder.clock import Clock
+from herder.counting import Counter
+from herder.doorbell import Doorbell
+from herder.errors import HerderError
+from herder.ledger import Ledger
+from herder.logs import get_logger
+from herder.prompts import Renderer
+from herder.settings import Settings
+
+MEMORY_LOOK_S = 1.0
+
+log = get_logger(__name__)
+
+
+def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock | None = None) -> FastAPI:
+    """The herder's app. It connects in its lifespan, unless it is given a broker, which it then leaves open.
+
+    Raises SetupError (here, or when the lifespan starts) for settings that cannot work.
+    """
+    metrics = Metrics()
+    proxies = proxy_networks(settings.trusted_proxies)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            app.state.herd = herd = await _herd(stack, settings, metrics, broker, clock)
+            herd.proxies = proxies
+            _background(stack, "memory", MEMORY_LOOK_S, lambda: _look_at_memory(herd))
+            yield
+            herd.stopping.set()
+
+    app = FastAPI(
+        title="Llama-Herder",
+        version=info.installed_version(),
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.metrics = metrics
+    for part in (jobs, quote, info, accounts, admin, operations):
+        app.include_router(part.router)
+    problems.install(app)
+    schema.install(app, settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-Id"],
+            expose_headers=["Idempotent-Replayed", "Location", "Retry-After", "x-request-id"],
+        )
+    app.add_middleware(Envelope, metrics=metrics)
+    return app
+
+
+async def _herd(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    metrics: Metrics,
+    broker: Broker | None,
+    clock: Clock | None,
+) -> Herd:
+    """Everything that requests reach; what was opened is closed with the stack, in reverse."""
+    if broker is None:
+        broker = await connect(settings, clock=clock)
+        stack.push_async_callback(broker.close)
+    await broker.set_prices(settings.set_prompt_fee, settings.fee_per_token)
+    bell = await stack.enter_async_context(Doorbell(broker.redis))
+    renderer, counter = Renderer(), Counter(broker.vocab)
+    stack.push_async_callback(renderer.close)
+    stack.push_async_callback(counter.close)
+    return Herd(settings, broker, Ledger(broker, key_secret(settings)), bell, renderer, counter, metrics)
+
+
+def _background(
+    stack: contextlib.AsyncExitStack, name: str, pause_s: float, chore: Callable[[], Awaitable[object]]
+) -> None:
+    """Do a chore again and again until the stack closes; one that fails is logged and tried again after its pause."""
+
+    async def run() -> None:
+        while True:
+            try:
+                await chore()
+            except HerderError as error:
+                log.warning("chore failed", chore=name, why=error.detail)
+            except Exception:
+                log.exception("chore failed", chore=name)
+            await asyncio.sleep(pause_s)
+
+    async def end() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    task = asyncio.create_task(run(), name=f"herder-{name}")
+    stack.push_async_callback(end)
+
+
+async def _look_at_memory(herd: Herd) -> None:
+    """Shed submissions before Redis is so full that a settlement could not be written."""
+    share = await herd.broker.memory_share()
+    full = share is not None and share > herd.settings.redis_memory_watermark
+    if full != herd.full:
+        log.warning("Redis memory watermark", full=full, share=share)
+    herd.full = full

@@ -1,0 +1,73 @@
+"""`herder serve`: the app under uvicorn, with TLS, a graceful stop, and nothing believed of proxies but what `callers`
+believes.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from herder import logs
+from herder.app import create_app
+from herder.errors import SetupError
+from herder.settings import Settings
+
+# Long polls are let go at once; what is left are requests of milliseconds.
+STOP_S_MAX = 10
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """uvicorn, except that a stop first ends the long polls, for which it would otherwise wait."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to stop."""
+        self.end_long_polls()
+        super().handle_exit(sig, frame)
+
+    def end_long_polls(self) -> None:
+        """Answer everybody who waits with their job as it is."""
+        herd = getattr(getattr(self.config.app, "state", None), "herd", None)
+        if herd is not None:
+            herd.stopping.set()
+
+
+def server(settings: Settings, app: Any = None) -> Server:
+    """A server for these settings, not yet started. Raises SetupError."""
+    if not settings.redis_url:
+        raise SetupError("HERDER_REDIS_URL is not set: name a Redis, or use `herder up`, which starts one")
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise SetupError("HERDER_TLS_CERT and HERDER_TLS_KEY belong together: set both or neither")
+    for path in (settings.tls_cert, settings.tls_key):
+        if path is not None and not path.is_file():
+            raise SetupError(f"TLS: there is no file {path}")
+    config = uvicorn.Config(
+        app or create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+        log_config=None,
+        log_level=logging.getLevelName(settings.log_level.upper()),
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        lifespan="on",
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S_MAX,
+    )
+    return Server(config)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM. Raises SetupError where it cannot start."""
+    logs.configure(settings)
+    running = server(settings)
+    running.run()
+    if not running.started:
+        raise SetupError("the herder did not start; the log above says why")
