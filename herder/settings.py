@@ -61,7 +61,6 @@ class Settings(BaseSettings):
     lease_ms: int = Field(
         default=10_000, ge=500, description="a worker that has not renewed for this long loses its jobs"
     )
-    sweep_ms: int = Field(default=1_000, ge=50, description="how often lapsed leases are looked for")
 
     # Limits
     body_bytes_max: int = Field(default=4_000_000, ge=1_000, description="largest HTTP body")

@@ -1,0 +1,45 @@
+"""The first keys of a herd: an admin's, and those of a demo account with credits. Made once, shown once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from herder.apikeys import key_secret
+from herder.broker import Broker
+from herder.ledger import Ledger
+from herder.records import Role
+from herder.settings import Settings
+
+ADMIN = "admin"
+DEMO = "demo"
+
+
+@dataclass(frozen=True)
+class FirstKeys:
+    """What the first start of a herd makes, and shows once."""
+
+    admin_key: str
+    demo_key: str
+
+
+async def first_keys(broker: Broker, settings: Settings) -> FirstKeys | None:
+    """On a Redis without accounts: an admin, a demo account with credits, and a key for each. None otherwise."""
+    ledger = Ledger(broker, key_secret(settings))
+    if await ledger.accounts():
+        return None
+    await ledger.create_account(ADMIN)
+    _, admin_key = await ledger.create_key(ADMIN, Role.ADMIN, "first start")
+    await ledger.create_account(DEMO)
+    if settings.demo_credits:
+        await ledger.deposit(DEMO, settings.demo_credits, "first-start", "first start")
+    _, demo_key = await ledger.create_key(DEMO, Role.CLIENT, "first start")
+    return FirstKeys(admin_key, demo_key)
+
+
+async def new_admin_key(broker: Broker, settings: Settings, label: str) -> str:
+    """An admin key more, straight in Redis: for whoever runs the machine and has none."""
+    ledger = Ledger(broker, key_secret(settings))
+    if await ledger.account(ADMIN) is None:
+        await ledger.create_account(ADMIN)
+    _, key = await ledger.create_key(ADMIN, Role.ADMIN, label)
+    return key

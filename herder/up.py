@@ -1,0 +1,288 @@
+"""`herder up`: the whole herd on one machine. Redis, the API, the courier and the workers, each a supervised child.
+
+This is composition: it starts and stops, and hands back the jobs of a worker that died. It serves nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+from typing import Any
+
+import httpx
+
+from herder.bootstrap import FirstKeys, first_keys
+from herder.broker import Broker, connect
+from herder.embedded import EmbeddedRedis, check_server
+from herder.errors import HerderError, SetupError
+from herder.settings import Settings
+from herder.supervisor import Child, Print, prefixed_printer
+
+READY_S = 120.0
+API_STOP_S = 10.0
+COURIER_STOP_S = 10.0
+REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (an address to connect to, not to bind)
+HAND_BACK_S = 15.0  # beyond the drain: what a worker may take to hand its jobs back
+
+# Who gets what is written once: in the environment of the children.
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "NO_COLOR",
+    "HF_",
+    "SSL_",
+    "CUDA_",
+    "OMP_",
+)
+
+
+class Herd:
+    """A herd that can be started and stopped. `keys` is set after the first start on an empty Redis of our own."""
+
+    def __init__(self, settings: Settings, print_line: Print | None = None) -> None:
+        port = settings.port or free_port(settings.host)
+        self.settings = settings.model_copy(update={"port": port})
+        self.keys: FirstKeys | None = None
+        self.children: list[Child] = []
+        self.broker: Broker | None = None
+        self._redis: EmbeddedRedis | None = None
+        names = ["herd", "api", "courier", *(f"worker-{i}" for i in range(1, self._worker_count() + 1))]
+        self.print_line = print_line or prefixed_printer(names)
+
+    @property
+    def url(self) -> str:
+        """Where the API is."""
+        host = REACHABLE.get(self.settings.host, self.settings.host)
+        scheme = "https" if self.settings.tls_cert else "http"
+        return f"{scheme}://{host}:{self.settings.port}"
+
+    async def start(self) -> None:
+        """Start everything and wait until the herd can answer. Raises SetupError, with everything stopped again."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        check_port(self.settings.host, self.settings.port)
+        if self.settings.redis_url:
+            for warning in await check_server(self.settings.redis_url):
+                self.print_line("herd", f"WARNING: {warning}")
+        else:
+            self._redis = EmbeddedRedis(self.settings.data_dir)
+            url = await self._redis.start()
+            self.settings = self.settings.model_copy(update={"redis_url": url})
+            self.print_line("herd", f"Redis runs in {self.settings.data_dir.resolve()}")
+        self.broker = await connect(self.settings)
+        if self._redis is not None:
+            self.keys = await first_keys(self.broker, self.settings)
+        self.children = [self._child("api", "serve"), self._child("courier", "courier"), *self._workers()]
+        for child in self.children:
+            child.start()
+        await self._until_ready()
+
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """Drain the workers, then stop the API, the courier and Redis. `hurry` has the workers hand back at once."""
+        workers = [child for child in self.children if child.name.startswith("worker")]
+        others = [child for child in self.children if child not in workers]
+        for worker in workers:
+            worker.signal(signal.SIGTERM)
+        if hurry is not None and workers:
+            await self._drained_or(hurry, workers)
+        grace_s = self.settings.drain_ms / 1000 + HAND_BACK_S
+        await asyncio.gather(*(worker.stop(grace_s) for worker in workers))
+        await asyncio.gather(*(child.stop(API_STOP_S) for child in others))
+        self.children = []
+        if self.broker is not None:
+            await self.broker.close()
+            self.broker = None
+        if self._redis is not None:
+            await self._redis.stop()
+
+    async def _drained_or(self, hurry: asyncio.Event, workers: list[Child]) -> None:
+        """Wait for the workers to drain; a second signal is passed on to them."""
+        drained: asyncio.Future[list[int]] = asyncio.gather(*(worker.ended() for worker in workers))
+        hurried = asyncio.create_task(hurry.wait())
+        grace_s = self.settings.drain_ms / 1000 + HAND_BACK_S
+        waits: list[asyncio.Future[Any]] = [drained, hurried]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=grace_s)
+        if hurry.is_set():
+            for worker in workers:
+                worker.signal(signal.SIGTERM)
+        for waiting in waits:
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+
+    async def ended(self) -> str:
+        """Wait until a child has ended for good by itself; says which."""
+        waits = {asyncio.create_task(child.ended()): child for child in self.children}
+        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        return ", ".join(f"{waits[task].name} (exit code {task.result()})" for task in done)
+
+    def _worker_count(self) -> int:
+        return self.settings.workers * len(self.settings.model)
+
+    def _workers(self) -> list[Child]:
+        workers = []
+        for i in range(self._worker_count()):
+            model = self.settings.model[i // self.settings.workers]
+            workers.append(self._worker(f"worker-{i + 1}", model))
+        return workers
+
+    def _worker(self, name: str, model: str) -> Child:
+        """A worker; each start has an id of its own, so that a dead one's jobs can be told from its heir's."""
+        current = {"id": ""}
+
+        def command() -> list[str]:
+            current["id"] = f"{name}-{secrets.token_hex(4)}"
+            return [sys.executable, "-m", "worker.main", "--id", current["id"], "--model", model]
+
+        async def crashed() -> None:
+            # Nobody need wait for the lease: the supervisor knows that its child is dead.
+            broker = self.broker
+            assert broker is not None
+            with contextlib.suppress(HerderError):
+                taken = await broker.release(current["id"], None, died=True)
+                await broker.leave(current["id"])
+                if taken:
+                    self.print_line(name, f"{taken} of its jobs are back in line")
+
+        return Child(name, command, self._env(), self.print_line, crashed)
+
+    def _child(self, name: str, command: str) -> Child:
+        argv = [sys.executable, "-m", "llama_herder.cli.main", command]
+        return Child(name, lambda: argv, self._env(), self.print_line)
+
+    def _env(self) -> dict[str, str]:
+        """The environment of a child: every setting as it is in force here, whatever its source was."""
+        env = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+        settings = self.settings
+        if not settings.threads:
+            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+            settings = settings.model_copy(update={"threads": max(1, cores // max(1, self._worker_count()))})
+        for name, value in settings:
+            if value is not None:
+                env[f"HERDER_{name.upper()}"] = as_environment(value)
+        return env | {"PYTHONUNBUFFERED": "1"}
+
+    async def _until_ready(self) -> None:
+        verify = not self.settings.tls_cert
+        async with httpx.AsyncClient(
+            base_url=self.url, timeout=2.0, verify=verify, trust_env=False
+        ) as client:
+            reason = "the API does not answer"
+            deadline = asyncio.get_running_loop().time() + READY_S
+            while asyncio.get_running_loop().time() < deadline:
+                for child in self.children:
+                    if child.done:
+                        raise SetupError(f"{child.name} did not start; its last lines above say why")
+                with contextlib.suppress(httpx.TransportError):
+                    reply = await client.get("/readyz")
+                    if reply.status_code == 200 and await self._workers_ready():
+                        return
+                    reason = f"the API says {reply.text[:200]}"
+                await asyncio.sleep(0.1)
+        raise SetupError(f"the herd was not ready after {READY_S:.0f} s: {reason}")
+
+    async def _workers_ready(self) -> bool:
+        assert self.broker is not None
+        return len(await self.broker.worker_states()) >= self._worker_count()
+
+
+def as_environment(value: object) -> str:
+    """A setting as an environment variable holds it."""
+    secret = getattr(value, "get_secret_value", None)
+    if secret is not None:
+        return str(secret())
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises SetupError when somebody listens there already."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SetupError(
+                f"cannot listen on {host}:{port} ({error.strerror}): choose another with --port or HERDER_PORT"
+            ) from error
+
+
+async def run(settings: Settings) -> int:
+    """Run a herd until a signal, or until a child has ended for good; the exit code."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    herd = Herd(settings)
+    starting = asyncio.create_task(herd.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+        return 0
+    starting.result()
+    announce(herd)
+    ended = asyncio.create_task(herd.ended())
+    await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
+    code = 0
+    if ended.done():
+        herd.print_line("herd", f"{ended.result()} has ended; stopping the herd")
+        code = 1
+    else:
+        herd.print_line(
+            "herd", "stopping: running jobs are finished first; once more to hand them back at once"
+        )
+    ended.cancel()
+    stopping.cancel()
+    await herd.stop(hurry)
+    herd.print_line("herd", "stopped")
+    return code
+
+
+def announce(herd: Herd) -> None:
+    """Say where the herd is and, once, what opens it."""
+
+    def say(line: str) -> None:
+        herd.print_line("herd", line)
+
+    say(f"ready: {herd.url}  (docs: {herd.url}/docs)")
+    if herd.keys is not None:
+        say("")
+        say("These keys are shown once; only their HMAC is stored.")
+        say(f"  admin key   {herd.keys.admin_key}")
+        say(f"  demo key    {herd.keys.demo_key}   (account demo, {herd.settings.demo_credits} credits)")
+        say("")
+        say("In another terminal:")
+        say(f"  export HERDER_URL={herd.url} HERDER_API_KEY={herd.keys.demo_key}")
+        say('  herder run "What is a chatbot?" --tokens 40')
+        say("")

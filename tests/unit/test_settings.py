@@ -1,0 +1,71 @@
+"""Settings and where they come from: flag over environment over file over default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from herder.errors import SetupError
+from herder.settings import Settings
+from herder.sources import env_example, load, sources, unknown_variables
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty folder, and no variables of the machine's own."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"HERDER_{name.upper()}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def source_of(name: str, settings: Settings, flags: frozenset[str] = frozenset()) -> str:
+    (row,) = [row for row in sources(settings, flags) if row.variable == name]
+    return f"{row.value} from {row.source}"
+
+
+def test_flag_over_environment_over_file_over_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert source_of("HERDER_PORT", load()) == "8080 from default"
+    Path(".env").write_text("HERDER_PORT=1001\n", "utf-8")
+    assert source_of("HERDER_PORT", load()) == "1001 from file .env"
+    monkeypatch.setenv("HERDER_PORT", "1002")
+    assert source_of("HERDER_PORT", load()) == "1002 from environment"
+    assert source_of("HERDER_PORT", load(port=1003), frozenset({"port"})) == "1003 from flag"
+
+
+def test_env_example_is_what_the_settings_say() -> None:
+    assert (ROOT / ".env.example").read_text("utf-8") == env_example(), "run: herder config --env-example > .env.example"
+
+
+def test_every_line_of_env_example_is_a_setting_with_its_default() -> None:
+    text = env_example().replace("\n#HERDER_", "\nHERDER_")
+    Path(".env").write_text(text, "utf-8")
+    assert load() == Settings.model_construct(**load().model_dump())
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    for name, value in load().model_dump().items():
+        if defaults[name] is not None:
+            assert value == defaults[name], name
+
+
+def test_a_wrong_value_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDER_PORT", "eighty")
+    with pytest.raises(SetupError, match=r"^HERDER_PORT: .*integer"):
+        load()
+
+
+def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDER_KEY_SECRET", "do not show this")
+    assert source_of("HERDER_KEY_SECRET", load()) == "******** from environment"
+
+
+def test_a_mistyped_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDER_PROT", "1")
+    assert "HERDER_PROT" in unknown_variables()
+    assert "HERDER_PORT" not in unknown_variables()
+
+
+def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDER_MODEL", "herd-tiny, big=path/to/big.gguf")
+    assert load().model == ("herd-tiny", "big=path/to/big.gguf")
