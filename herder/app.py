@@ -57,9 +57,10 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         redirect_slashes=False,
     )
     app.state.metrics = metrics
-    for part in (jobs, quote, info, accounts, admin, operations):
+    parts = (jobs, quote, info, accounts, admin, operations)
+    for part in parts:
         app.include_router(part.router)
-    problems.install(app)
+    problems.install(app, [route for part in parts for route in part.router.routes])
     schema.install(app, settings)
     if settings.cors_origins:
         app.add_middleware(

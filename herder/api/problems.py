@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from herder.errors import (
     BadRequest,
@@ -151,8 +151,8 @@ def _clean(text: str) -> str:
     return text[:300].encode("utf-8", "backslashreplace").decode()
 
 
-def install(app: FastAPI) -> None:
-    """Make every refusal a problem document."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make every refusal a problem document; `routes` are asked what a refused method could have been."""
 
     @app.exception_handler(HerderError)
     async def ours(request: Request, error: HerderError) -> Response:
@@ -165,7 +165,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def starlettes(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            allowed = {"Allow": ", ".join(sorted(_methods(app, request)))}
+            allowed = {"Allow": ", ".join(sorted(_methods(routes, request)))}
             return _answer(request, MethodNotAllowed(f"{request.method} is not possible here"), allowed)
         if error.status_code == 404:
             return _answer(request, NotFound("there is nothing at this address; see /docs"))
@@ -177,10 +177,10 @@ def _answer(request: Request, error: HerderError, headers: dict[str, str] | None
     return problem(error, request.state.request_id, headers)
 
 
-def _methods(app: FastAPI, request: Request) -> set[str]:
+def _methods(routes: Sequence[BaseRoute], request: Request) -> set[str]:
     """Every method that some route at this address takes."""
     methods: set[str] = set()
-    for route in app.routes:
+    for route in routes:
         match, _ = route.matches(request.scope)
         if match != Match.NONE:
             methods |= set(getattr(route, "methods", None) or ())
