@@ -12,15 +12,8 @@ from typing import Any
 from urllib.parse import quote as _quoted
 
 from llama_herder._core import Call, Flow, Patience, Send, Sleep, perform
-from llama_herder.errors import (
-    InvalidRequest,
-    JobCancelled,
-    JobExpired,
-    JobFailed,
-    NotFound,
-    Unavailable,
-    WaitTimeout,
-)
+from llama_herder.errors import JobCancelled, JobExpired, JobFailed, Unavailable, WaitTimeout
+from llama_herder.problems import InvalidRequest, NotFound
 from llama_herder.types import (
     Account,
     Audit,

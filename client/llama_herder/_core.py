@@ -16,14 +16,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from llama_herder.errors import (
-    CannotConnect,
-    HerderError,
-    InvalidKey,
-    InvalidRequest,
-    NoReply,
-    error_class,
-)
+from llama_herder.errors import CannotConnect, HerderError, NoReply
+from llama_herder.problems import InvalidKey, InvalidRequest, error_class
 
 T = TypeVar("T")
 

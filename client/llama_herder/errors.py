@@ -7,13 +7,14 @@
     │   ├── NotFound, UnknownModel (models), MethodNotAllowed, Conflict, IdempotencyConflict
     │   └── TooLarge (limit), InvalidRequest (errors), ContextExceeded (limit), RateLimited (retry_after)
     ├── Unavailable             nothing is wrong with the request: the same one may succeed later
-    │   ├── Overloaded, NoWorker, RedisUnavailable
+    │   ├── Overloaded, NoWorker, RedisUnavailable, NotReady
     │   ├── CannotConnect       nothing answers at the URL
     │   └── NoReply             something is there, but the reply did not come in time or broke off
     ├── JobEnded                JobFailed, JobCancelled, JobExpired: `run` got no answer; .job says how it ended
     └── WaitTimeout             the wait ended, the job lives on; .job_id, .job
 
-Knows no HTTP library and no server; a test holds this tree against the server's own.
+The leaves that have a problem code are in `problems`; here are the trunk and what only a client can meet. Knows no
+HTTP library and no server.
 """
 
 from __future__ import annotations
@@ -59,174 +60,10 @@ class Refusal(HerderError):
     """The request was refused; it cost nothing and changed nothing."""
 
 
-class BadRequest(Refusal):
-    """The body was not JSON, or not an object."""
-
-    code, status = "bad_request", 400
-
-
-class MissingKey(Refusal):
-    """No API key was sent: pass `api_key=`, or set HERDER_API_KEY."""
-
-    code, status = "missing_key", 401
-
-
-class InvalidKey(Refusal):
-    """The API key is unknown, mistyped or revoked."""
-
-    code, status = "invalid_key", 401
-
-
-class _Priced(Refusal):
-    """A refusal that names a price."""
-
-    @property
-    def needed(self) -> int | None:
-        """The credits that would have been enough."""
-        return self._int("needed")
-
-
-class InsufficientFunds(_Priced):
-    """The balance does not cover the fee."""
-
-    code, status = "insufficient_funds", 402
-
-    @property
-    def balance(self) -> int | None:
-        """The credits that are available."""
-        return self._int("balance")
-
-    @property
-    def max_affordable_tokens(self) -> int | None:
-        """The most tokens that the balance covers at this price."""
-        return self._int("max_affordable_tokens")
-
-
-class FeeTooLow(_Priced):
-    """The static `fee` that was offered is below the base fee."""
-
-    code, status = "fee_too_low", 402
-
-
-class MaxFeeExceeded(_Priced):
-    """The price is above the `max_fee` that was given."""
-
-    code, status = "max_fee_exceeded", 402
-
-
-class Forbidden(Refusal):
-    """The key may not do this."""
-
-    code, status = "forbidden", 403
-
-
-class AccountSuspended(Refusal):
-    """The account is suspended."""
-
-    code, status = "account_suspended", 403
-
-
-class NotFound(Refusal):
-    """There is no such thing, or it belongs to somebody else."""
-
-    code, status = "not_found", 404
-
-
-class UnknownModel(Refusal):
-    """The herd does not have this model."""
-
-    code, status = "unknown_model", 404
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The models that there are, where the herder named them."""
-        return tuple(str(name) for name in self.extra.get("models") or ())
-
-
-class MethodNotAllowed(Refusal):
-    """The address exists, but not with this method."""
-
-    code, status = "method_not_allowed", 405
-
-
-class Conflict(Refusal):
-    """The thing exists already, or changed meanwhile."""
-
-    code, status = "conflict", 409
-
-
-class IdempotencyConflict(Refusal):
-    """The idempotency key was used before, with another request."""
-
-    code, status = "idempotency_conflict", 409
-
-
-class _Limited(Refusal):
-    """A refusal that names a limit."""
-
-    @property
-    def limit(self) -> int | None:
-        """The limit that was crossed."""
-        return self._int("limit")
-
-
-class TooLarge(_Limited):
-    """The body or the prompt is over the cap; `limit` in bytes."""
-
-    code, status = "too_large", 413
-
-
-class InvalidRequest(Refusal):
-    """A field is wrong."""
-
-    code, status = "invalid_request", 422
-
-    @property
-    def errors(self) -> tuple[tuple[str, str], ...]:
-        """(field, message) for each field that is wrong."""
-        rows = [row for row in self.extra.get("errors") or () if isinstance(row, dict)]
-        return tuple((str(row.get("field", "")), str(row.get("message", ""))) for row in rows)
-
-
-class ContextExceeded(_Limited):
-    """Prompt and tokens together can never fit the model's context; `limit` in tokens."""
-
-    code, status = "context_exceeded", 422
-
-
-class RateLimited(Refusal):
-    """Too many requests with this key."""
-
-    code, status = "rate_limited", 429
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds after which to try again."""
-        return float(value) if isinstance(value := self.extra.get("retry_after"), int | float) else None
-
-
 class Unavailable(HerderError):
     """Nothing is wrong with the request; the same one may succeed later."""
 
     code, status = "unavailable", 503
-
-
-class Overloaded(Unavailable):
-    """The herd's backlog is full."""
-
-    code, status = "overloaded", 503
-
-
-class NoWorker(Unavailable):
-    """No live worker has the model."""
-
-    code, status = "no_worker", 503
-
-
-class RedisUnavailable(Unavailable):
-    """The herder cannot reach its Redis."""
-
-    code, status = "redis_unavailable", 503
 
 
 class CannotConnect(Unavailable):
@@ -278,22 +115,3 @@ class WaitTimeout(HerderError):
         super().__init__(detail)
         self.job_id = job_id
         self.job = job
-
-
-_BY_CODE: dict[str, type[HerderError]] = {
-    kind.code: kind
-    for kind in (
-        *(BadRequest, MissingKey, InvalidKey, InsufficientFunds, FeeTooLow, MaxFeeExceeded, Forbidden),
-        *(AccountSuspended, NotFound, UnknownModel, MethodNotAllowed, Conflict, IdempotencyConflict),
-        *(TooLarge, InvalidRequest, ContextExceeded, RateLimited, Overloaded, NoWorker, RedisUnavailable),
-    )
-}
-
-
-def error_class(code: str, status: int) -> type[HerderError]:
-    """The class for a problem code; for one that this version does not know, the branch that the status says."""
-    if code in _BY_CODE:
-        return _BY_CODE[code]
-    if status in (502, 503, 504):
-        return Unavailable
-    return Refusal if 400 <= status < 500 else HerderError

@@ -14,17 +14,8 @@ from enum import IntEnum
 from typing import Any, TextIO
 
 from llama_herder._core import one_line
-from llama_herder.errors import (
-    HerderError,
-    InsufficientFunds,
-    InvalidRequest,
-    JobEnded,
-    MissingKey,
-    RateLimited,
-    Refusal,
-    UnknownModel,
-    WaitTimeout,
-)
+from llama_herder.errors import HerderError, JobEnded, Refusal, WaitTimeout
+from llama_herder.problems import InsufficientFunds, InvalidRequest, MissingKey, RateLimited, UnknownModel
 from llama_herder.types import Job
 
 

@@ -1,0 +1,51 @@
+"""The client's exceptions are the server's: the same names, codes, statuses and branches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import herder.errors
+import llama_herder
+import llama_herder.errors
+import llama_herder.problems
+
+
+def leaves(kind: type[herder.errors.HerderError]) -> Iterator[type[herder.errors.HerderError]]:
+    below = kind.__subclasses__()
+    if not below:
+        yield kind
+    for sub in below:
+        yield from leaves(sub)
+
+
+SERVER = [kind for kind in leaves(herder.errors.HerderError) if kind.__module__ == "herder.errors"]
+
+
+def test_every_problem_code_has_its_exception() -> None:
+    assert len(SERVER) >= 20
+    for theirs in SERVER:
+        ours = llama_herder.problems.error_class(theirs.code, theirs.status)
+        assert (ours.__name__, ours.code, ours.status) == (theirs.__name__, theirs.code, theirs.status)
+        assert getattr(llama_herder, theirs.__name__) is ours
+
+
+def test_the_branches_are_the_same() -> None:
+    for theirs in SERVER:
+        ours = llama_herder.problems.error_class(theirs.code, theirs.status)
+        branches = {"Refusal", "Unavailable"}
+        names = {kind.__name__ for kind in theirs.__mro__} & branches
+        assert names == {kind.__name__ for kind in ours.__mro__} & branches
+        assert issubclass(ours, llama_herder.HerderError)
+
+
+def test_no_exception_stands_for_a_code_that_the_server_does_not_have() -> None:
+    assert set(llama_herder.problems._BY_CODE) == {kind.code for kind in SERVER}
+
+
+def test_everything_public_is_exported() -> None:
+    public = {
+        name
+        for name, value in (vars(llama_herder.errors) | vars(llama_herder.problems)).items()
+        if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
+    }
+    assert public <= set(llama_herder.__all__)
