@@ -6,8 +6,10 @@ gives the schedule, and makes sure that of several couriers only one runs a chor
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import sys
 from typing import Any
 
 import structlog
@@ -86,6 +88,12 @@ def make_worker(settings: Settings) -> Worker:
 
 
 def run(settings: Settings) -> None:
-    """Run until SIGTERM. Raises what arq raises when Redis stays away; whoever supervises starts it again."""
+    """Run until SIGTERM. Exits with 1 when Redis is lost; whoever supervises starts it again, and nothing is lost."""
     logging.getLogger("arq.worker").setLevel(logging.WARNING)
-    make_worker(settings).run()
+    try:
+        make_worker(settings).run()
+    except asyncio.CancelledError:
+        return  # stopped in the middle of a chore, which the next courier runs again
+    except Exception as error:
+        _log.error("courier stopped", error=f"{type(error).__name__}: {error}")
+        sys.exit(1)
