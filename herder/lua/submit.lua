@@ -27,7 +27,8 @@ if depth >= A.queue_depth_max then return { 'FULL', depth } end
 local available = tonumber(account[1])
 if available < A.fee then return { 'POOR', available } end
 
--- 3. The place in line: the account's own clock, but never before the frontier or the window, never after now.
+-- 3. Tour 3/8: the place in line. The account's own clock, but never before the frontier or the window, never after
+-- now; a bid moves it forward by its head start.
 local market = call('HMGET', K.model(A.model), 'frontier', 'us_per_token')
 local us_per_token = tonumber(market[2] or A.us_per_token_default)
 local floor = math.min(NOW, math.max(tonumber(market[1] or 0), NOW - A.window_ms))
