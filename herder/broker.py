@@ -187,10 +187,16 @@ class Broker(reads.Reads):
         assert reply not in ("OVERDRAWN", "NOT_FLAGGED"), f"settlement of {settlement.job_id} is {reply}"
         return SettleReply(reply)
 
-    async def release(self, worker_id: str, held: Sequence[tuple[str, int]] | None, *, died: bool) -> int:
-        """Hand jobs back (None: all of this worker's); `died` counts it as a lapse. Returns how many were taken."""
+    async def release(
+        self, worker_id: str, held: Sequence[tuple[str, int]] | None, *, died: bool, killed: bool = False
+    ) -> int:
+        """Hand jobs back (None: all of this worker's). Returns how many were taken.
+
+        `died` counts it as a lapse of each; `killed` (it was SIGKILL) as half of one.
+        """
         pairs = None if held is None else [list(pair) for pair in held]
-        return int(await self.scripts.call("release", {"worker": worker_id, "held": pairs, "died": died}))
+        arguments = {"worker": worker_id, "held": pairs, "died": died, "killed": killed}
+        return int(await self.scripts.call("release", arguments))
 
     # --- the chores --------------------------------------------------------------------------------------
 

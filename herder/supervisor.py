@@ -30,14 +30,14 @@ class Child:
     """One supervised process.
 
     `command` makes its arguments anew for each start (so that each has an identity of its own); `crashed` is awaited
-    after each end that nobody asked for, before the restart.
+    with the exit code after each end that nobody asked for, before the restart.
     """
 
     name: str
     command: Callable[[], Sequence[str]]
     env: Mapping[str, str]
     print_line: Print
-    crashed: Callable[[], Awaitable[None]] | None = None
+    crashed: Callable[[int], Awaitable[None]] | None = None
     restarts: int = 0
     process: asyncio.subprocess.Process | None = None
     _stopping: bool = False
@@ -88,7 +88,7 @@ class Child:
             if self._stopping or code in EXITS_FOR_GOOD or code == 0:
                 return code
             if self.crashed is not None:
-                await self.crashed()
+                await self.crashed(code)
             if loop.time() - started > HEALTHY_S:
                 backoff = BACKOFF_S_MIN
             self.restarts += 1

@@ -151,12 +151,12 @@ class Herd:
             current["id"] = f"{name}-{secrets.token_hex(4)}"
             return [sys.executable, "-m", "worker.main", "--id", current["id"], "--model", model]
 
-        async def crashed() -> None:
+        async def crashed(code: int) -> None:
             # Nobody need wait for the lease: the supervisor knows that its child is dead.
             broker = self.broker
             assert broker is not None
             with contextlib.suppress(HerderError):
-                taken = await broker.release(current["id"], None, died=True)
+                taken = await broker.release(current["id"], None, died=True, killed=code == -signal.SIGKILL)
                 await broker.leave(current["id"])
                 if taken:
                     self.print_line(name, f"{taken} of its jobs are back in line")

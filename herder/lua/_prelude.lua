@@ -153,20 +153,21 @@ local function requeue(job)
   enqueue(job.model, job.member, job.rank)
 end
 
--- A lease that ended without an answer. 1 flagged: cancelled. 2 in company: counted apart, and after the second time
--- leased alone. 3 alone: after the second time it is the job's own fault.
-local function lapse(job)
+-- A lease that ended without an answer. `killed`: the supervisor saw SIGKILL, which no process does to itself; it is
+-- half the evidence of a crash or of silence, since the kernel does it to a job that takes too much memory.
+-- 1 flagged: cancelled. 2 in company: counted apart, and after two crashes (or four kills) leased alone.
+-- 3 alone: after two crashes (or four kills) it is the job's own fault.
+local function lapse(job, killed)
   if job.cancel == '1' then finish(job, 'cancelled', 0, 0, {}) return 'CANCELLED' end
-  if job.company == '1' then
-    local lapses = call('HINCRBY', K.job(job.id), 'lapses_company', 1)
-    if lapses >= 2 then call('HSET', K.job(job.id), 'alone', 1) end
-  else
-    local lapses = call('HINCRBY', K.job(job.id), 'lapses_alone', 1)
-    if lapses >= 2 then
-      fail(job, 'quarantined', 'two workers in a row died or went silent while they ran this job alone')
-      return 'QUARANTINED'
-    end
+  local where = job.company == '1' and 'company' or 'alone'
+  call('HINCRBY', K.job(job.id), (killed and 'kills_' or 'lapses_') .. where, 1)
+  local counted = call('HMGET', K.job(job.id), 'lapses_' .. where, 'kills_' .. where)
+  local blame = tonumber(counted[1] or 0) + tonumber(counted[2] or 0) / 2
+  if where == 'alone' and blame >= 2 then
+    fail(job, 'quarantined', 'one worker after another died or went silent while it ran this job alone')
+    return 'QUARANTINED'
   end
+  if where == 'company' and blame >= 2 then call('HSET', K.job(job.id), 'alone', 1) end
   requeue(job)
   return 'REQUEUED'
 end

@@ -7,8 +7,10 @@ local held = call('SCARD', K.worker_jobs(A.worker))
 local kv_free = A.kv_free
 
 -- A job that lapsed twice in company runs alone: while it is here, nothing else comes.
-local alone = call('HGET', K.worker(A.worker), 'alone')
-if alone and call('SISMEMBER', K.worker_jobs(A.worker), alone) == 1 then return {} end
+if held == 1 then
+  local only = call('SMEMBERS', K.worker_jobs(A.worker))[1]
+  if call('HGET', K.job(only), 'alone') == '1' then return {} end
+end
 
 -- 1. Choose. Smaller jobs may pass one that does not fit, but only so often: then its room is kept for it.
 local chosen, passed = {}, {}
@@ -25,7 +27,7 @@ for _, member in ipairs(call('ZRANGE', K.queue(A.model), 0, A.slots + A.lookahea
     kv_free = kv_free - kv
     for _, passed_id in ipairs(passed) do call('HINCRBY', K.job(passed_id), 'skips', 1) end
   elseif wants_alone and held == 0 and #chosen == 0 then
-    chosen[1] = { id = id, member = member, alone = true }
+    chosen[1] = { id = id, member = member }
     break
   elseif tonumber(want[3]) >= A.skips_max then
     break
@@ -43,7 +45,6 @@ for _, pick in ipairs(chosen) do
   local attempt = call('HINCRBY', K.job(job.id), 'attempt', 1)
   call('HSET', K.job(job.id), 'status', 'running', 'worker', A.worker, 'company', 0, 'next_index', 0)
   call('HSETNX', K.job(job.id), 'started_ms', NOW)
-  if pick.alone then call('HSET', K.worker(A.worker), 'alone', job.id) end
   if tonumber(job.arrival) > tonumber(call('HGET', K.model(A.model), 'frontier') or 0) then
     call('HSET', K.model(A.model), 'frontier', job.arrival)
   end

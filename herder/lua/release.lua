@@ -1,5 +1,5 @@
 -- release: running → queued. A draining worker hands jobs back (not a lapse), or a supervisor those of its dead child
--- (a lapse). A flagged job is cancelled instead; one that has twice died alone fails.
+-- (a lapse; `killed` where it was SIGKILL). A flagged job is cancelled instead; one that has twice died alone fails.
 -- Keys: worker_jobs set, job hashes, and those of requeue() and finish().
 -- Reply: the number of jobs taken from the worker.
 
@@ -14,7 +14,7 @@ for _, pair in ipairs(held) do
   if job and job.status == 'running' and job.worker == A.worker and (not pair[2] or tonumber(job.attempt) == pair[2]) then
     taken = taken + 1
     if A.died then
-      lapse(job)
+      lapse(job, A.killed)
     elseif job.cancel == '1' then
       finish(job, 'cancelled', 0, 0, {})
     else

@@ -242,6 +242,19 @@ async def test_deaths_in_company_never_fail_a_job_but_separate_it(broker: Broker
     assert await ring.settle(other, 1, worker="w2") is SettleReply.OK
 
 
+async def test_a_kill_is_half_the_evidence_of_a_crash(broker: Broker) -> None:
+    """Nobody sends SIGKILL to himself: it takes four of them, alone, to hold a job responsible."""
+    ring = await Ring(broker).open("alice")
+    accepted = await ring.submit("alice")
+    for _ in range(3):
+        await ring.lease_one()
+        await broker.release("w1", None, died=True, killed=True)
+    assert await status(broker, accepted.job_id) is Status.QUEUED
+    await ring.lease_one()
+    await broker.release("w1", None, died=True, killed=True)
+    assert await status(broker, accepted.job_id) is Status.FAILED
+
+
 async def test_after_a_restart_of_redis_nothing_lapses_for_one_lease(
     timed_broker: Broker, clock: SimulatedClock
 ) -> None:
