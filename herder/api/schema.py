@@ -89,6 +89,8 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
         written = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(written.pop("$defs", {}))
         schemas[model.__name__] = written
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
     _limits(schemas, settings)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer hk_…`"},
@@ -99,9 +101,16 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
         for operation in operations.values():
             if path.startswith("/v1/"):
                 operation["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
+            _without_fastapis_own(operation["responses"])
             for response in operation["responses"].values():
                 response.setdefault("headers", {})["x-request-id"] = {"schema": {"type": "string"}}
     return document
+
+
+def _without_fastapis_own(responses: dict[str, Any]) -> None:
+    """FastAPI adds its 422 wherever there is a parameter; ours are declared where they can occur."""
+    if "application/json" in responses.get("422", {}).get("content", {}):
+        del responses["422"]
 
 
 def _limits(schemas: dict[str, Any], settings: Settings) -> None:
