@@ -24,8 +24,13 @@ async def run(settings: Settings, question: str = QUESTION, tokens: int = TOKENS
     with tempfile.TemporaryDirectory(prefix="herd-demo-") as folder:
         quiet = {"redis_url": "", "port": 0, "host": "127.0.0.1", "workers": 1, "model": ("herd-tiny",)}
         settings = settings.model_copy(update={"data_dir": Path(folder), "log_level": "warning", **quiet})
-        herd = Herd(settings)
-        await herd.start()
+        said: list[str] = []
+        herd = Herd(settings, lambda name, line: said.append(f"{name}: {line}"))
+        try:
+            await herd.start()
+        except BaseException:
+            print(*said, sep="\n", flush=True)
+            raise
         try:
             assert herd.keys is not None
             print(f"Ready at {herd.url}\n", flush=True)

@@ -6,18 +6,23 @@ Knows how to find, start and stop a server; not what the herd keeps in it.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
+import socket
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TextIO
 
 import redis.asyncio
 import redis.exceptions
 
 from herder.errors import SetupError
+from herder.supervisor import Child, Print
 
 READY_S = 30.0
 STOP_S = 20.0
+PASSED_ON = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH"})
 SOCKET_PATH_MAX = 100  # a unix socket's path is limited to about 108 bytes
 
 
@@ -71,62 +76,77 @@ def server_command(data_dir: Path) -> list[str]:
 
 
 class EmbeddedRedis:
-    """The server as a child process. `start` returns its URL; `stop` shuts it down cleanly."""
+    """The server as a supervised child: started again, with its data, when it dies. One herd a data directory."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, print_line: Print | None = None) -> None:
         self.data_dir = data_dir
-        self.process: asyncio.subprocess.Process | None = None
+        self.child: Child | None = None
+        self._print_line = print_line or (lambda name, line: None)
+        self._lock: TextIO | None = None
 
     async def start(self) -> str:
-        """Start and wait until it answers. Raises SetupError when it does not, or another herd owns the folder."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        url = socket_url(self.data_dir)
-        if await answers(url):
-            raise SetupError(
-                f"a herd already runs in {self.data_dir.resolve()}; stop it or choose another data directory"
-            )
-        log = (self.data_dir / "redis.log").open("ab")
-        self.process = await asyncio.create_subprocess_exec(
-            *server_command(self.data_dir),
-            stdout=log,
-            stderr=log,
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the supervisor, which stops the server last
-            env={
-                k: v
-                for k, v in os.environ.items()
-                if k in ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
-            },
-        )
-        log.close()
-        await self._until_ready(url)
-        return url
+        """Start, wait until it answers, and return its URL.
 
-    async def _until_ready(self, url: str) -> None:
-        assert self.process is not None
-        deadline = asyncio.get_running_loop().time() + READY_S
-        while not await answers(url):
-            if self.process.returncode is not None:
-                raise SetupError(
-                    f"redis-server ended with code {self.process.returncode}; see {self.data_dir / 'redis.log'}"
-                )
+        Raises SetupError when it does not answer, or when another herd has the folder.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        command = server_command(self.data_dir)
+        self._lock = self._locked()
+        try:
+            await self._until_free()
+            env = {name: value for name, value in os.environ.items() if name in PASSED_ON}
+            self.child = Child("redis", lambda: command, env, self._print_line)
+            self.child.start()
+            await self._until_ready(self.child)
+        except BaseException:
+            await self.stop()
+            raise
+        return socket_url(self.data_dir)
+
+    async def stop(self) -> None:
+        """SIGTERM, upon which it saves; SIGKILL after STOP_S."""
+        if self.child is not None:
+            await self.child.stop(STOP_S)
+            self.child = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _locked(self) -> TextIO:
+        """The folder's lock, which the kernel lets go of however this process ends."""
+        lock = (self.data_dir / "herd.lock").open("a", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise SetupError(
+                f"a herd already runs in {self.data_dir.resolve()}; stop it or choose another --data-dir"
+            ) from error
+        return lock
+
+    async def _until_free(self) -> None:
+        """The server of a herd that was killed may still be writing its last."""
+        deadline = asyncio.get_running_loop().time() + STOP_S
+        while _listens(socket_path(self.data_dir)):
             if asyncio.get_running_loop().time() > deadline:
                 raise SetupError(
-                    f"redis-server did not answer in {READY_S:.0f} s; see {self.data_dir / 'redis.log'}"
+                    f"a redis-server that this herd did not start runs in {self.data_dir.resolve()}; stop it"
                 )
             await asyncio.sleep(0.05)
 
-    async def stop(self) -> None:
-        """SIGTERM, which saves; SIGKILL after STOP_S."""
-        if self.process is None or self.process.returncode is not None:
-            return
-        self.process.terminate()
-        try:
-            async with asyncio.timeout(STOP_S):
-                await self.process.wait()
-        except TimeoutError:
-            self.process.kill()
-            await self.process.wait()
+    async def _until_ready(self, child: Child) -> None:
+        deadline = asyncio.get_running_loop().time() + READY_S
+        while not await answers(socket_url(self.data_dir)):
+            if child.done or child.restarts:
+                raise SetupError(f"redis-server does not start: {child.last_line}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise SetupError(f"redis-server did not answer in {READY_S:.0f} s: {child.last_line}")
+            await asyncio.sleep(0.05)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 async def answers(url: str) -> bool:

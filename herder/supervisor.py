@@ -16,35 +16,39 @@ from dataclasses import dataclass, field
 
 BACKOFF_S_MIN = 0.5
 BACKOFF_S_MAX = 30.0
-HEALTHY_S = 30.0  # a child that ran this long starts from the least back-off again
+HEALTHY_S = 3.0  # a child that ran this long starts from the least back-off again: what killed it was no wrong setting
+LAST_LINES_S = 1.0  # what a child's own children may hold its output open after it has ended
 LINE_BYTES_MAX = 64 * 1024
 # A child that ends so has said why, and would say the same again: a wrong setting, a model that is not one.
 EXITS_FOR_GOOD = frozenset({2, 3})
+NOT_STARTED = 127
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 Print = Callable[[str, str], None]
 
 
 @dataclass
 class Child:
-    """One supervised process.
+    """One supervised process, in a session of its own.
 
-    `command` makes its arguments anew for each start (so that each has an identity of its own); `crashed` is awaited
-    with the exit code after each end that nobody asked for, before the restart.
+    `command` makes its arguments anew for each start (so that each has an identity of its own); `ended_by_itself` is
+    awaited with the exit code after each end that nobody asked for, before the restart.
     """
 
     name: str
     command: Callable[[], Sequence[str]]
     env: Mapping[str, str]
     print_line: Print
-    crashed: Callable[[int], Awaitable[None]] | None = None
+    ended_by_itself: Callable[[int], Awaitable[None]] | None = None
     restarts: int = 0
+    last_line: str = ""
     process: asyncio.subprocess.Process | None = None
-    _stopping: bool = False
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _task: asyncio.Task[int] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start it, and start it again whenever it crashes."""
+        """Start it, and start it again whenever it ends, unless it has ended for good."""
         self._task = asyncio.create_task(self._supervise(), name=self.name)
 
     async def ended(self) -> int:
@@ -59,25 +63,22 @@ class Child:
 
     def signal(self, number: int) -> None:
         """Ask it to stop, this way; it is not started again."""
-        self._stopping = True
+        self._stopping.set()
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(number)
 
     async def stop(self, grace_s: float) -> None:
-        """SIGTERM, unless it has had one, and SIGKILL after `grace_s` seconds."""
+        """SIGTERM, unless it has had one, and SIGKILL after `grace_s` seconds, for its own children too."""
         if self._task is None:
             return
-        if not self._stopping:
+        if not self._stopping.is_set():
             self.signal(signal.SIGTERM)
-        if self.process is None or self.process.returncode is not None:
-            self._task.cancel()
         done, _ = await asyncio.wait([self._task], timeout=grace_s)
         if not done and self.process is not None:
             self.print_line(self.name, f"did not stop within {grace_s:.0f} s: killed")
             with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+                os.killpg(self.process.pid, signal.SIGKILL)
+        await self._task
 
     async def _supervise(self) -> int:
         backoff = BACKOFF_S_MIN
@@ -85,34 +86,63 @@ class Child:
         while True:
             started = loop.time()
             code = await self._run_once()
-            if self._stopping or code in EXITS_FOR_GOOD or code == 0:
+            if self._stopping.is_set() or code in EXITS_FOR_GOOD:
                 return code
-            if self.crashed is not None:
-                await self.crashed(code)
-            if loop.time() - started > HEALTHY_S:
+            if loop.time() - started >= HEALTHY_S:
                 backoff = BACKOFF_S_MIN
             self.restarts += 1
             self.print_line(self.name, f"ended with {_told(code)}; starting it again in {backoff:.1f} s")
-            await asyncio.sleep(backoff)
+            if self.ended_by_itself is not None:
+                await self.ended_by_itself(code)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff):
+                    await self._stopping.wait()
+            if self._stopping.is_set():
+                return code
             backoff = min(backoff * 2, BACKOFF_S_MAX)
 
     async def _run_once(self) -> int:
-        self.process = await asyncio.create_subprocess_exec(
-            *self.command(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=dict(self.env),
-            limit=LINE_BYTES_MAX,
-            start_new_session=True,  # Ctrl-C is the supervisor's; it stops its children in order
-            preexec_fn=die_with_parent,
-        )
-        if self._stopping:  # asked to stop while it was being started
+        # A pipe of ours: with one of asyncio's, a child has not ended before its own children have let go of it.
+        reading, writing = os.pipe()
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                env=dict(self.env),
+                start_new_session=True,  # Ctrl-C is the supervisor's; it stops its children in order
+                preexec_fn=die_with_parent,
+            )
+        except OSError as error:
+            os.close(reading)
+            self.last_line = f"cannot be started: {error.strerror}"
+            self.print_line(self.name, self.last_line)
+            return NOT_STARTED
+        finally:
+            os.close(writing)
+        self.print_line(self.name, f"runs as process {self.process.pid}")
+        if self._stopping.is_set():  # asked to stop while it was being started
             self.process.terminate()
-        assert self.process.stdout is not None
-        while line := await _next_line(self.process.stdout):
-            self.print_line(self.name, line.decode(errors="replace").rstrip())
-        return await self.process.wait()
+        printing = asyncio.create_task(self._print_lines(reading))
+        code = await self.process.wait()
+        await asyncio.wait([printing], timeout=LAST_LINES_S)
+        printing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await printing
+        return code
+
+    async def _print_lines(self, reading: int) -> None:
+        stream = asyncio.StreamReader(limit=LINE_BYTES_MAX)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", buffering=0)
+        )
+        try:
+            while line := await _next_line(stream):
+                self.last_line = line.decode(errors="replace").rstrip()
+                self.print_line(self.name, self.last_line)
+        finally:
+            transport.close()
 
 
 async def _next_line(stream: asyncio.StreamReader) -> bytes:
@@ -127,9 +157,9 @@ async def _next_line(stream: asyncio.StreamReader) -> bytes:
 
 def die_with_parent() -> None:
     """On Linux, have the kernel end this process when its parent is killed; elsewhere it outlives it."""
-    if sys.platform == "linux":
+    if _LIBC is not None:
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def prefixed_printer(names: Sequence[str]) -> Print:

@@ -28,6 +28,7 @@ READY_S = 120.0
 API_STOP_S = 10.0
 COURIER_STOP_S = 10.0
 REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (an address to connect to, not to bind)
+RELEASE_S = 10.0
 HAND_BACK_S = 15.0  # beyond the drain: what a worker may take to hand its jobs back
 
 # Who gets what is written once: in the environment of the children.
@@ -56,7 +57,13 @@ class Herd:
         self.children: list[Child] = []
         self.broker: Broker | None = None
         self._redis: EmbeddedRedis | None = None
-        names = ["herd", "api", "courier", *(f"worker-{i}" for i in range(1, self._worker_count() + 1))]
+        names = [
+            "herd",
+            "redis",
+            "api",
+            "courier",
+            *(f"worker-{i}" for i in range(1, self._worker_count() + 1)),
+        ]
         self.print_line = print_line or prefixed_printer(names)
 
     @property
@@ -80,7 +87,7 @@ class Herd:
             for warning in await check_server(self.settings.redis_url):
                 self.print_line("herd", f"WARNING: {warning}")
         else:
-            self._redis = EmbeddedRedis(self.settings.data_dir)
+            self._redis = EmbeddedRedis(self.settings.data_dir, self.print_line)
             url = await self._redis.start()
             self.settings = self.settings.model_copy(update={"redis_url": url})
             self.print_line("herd", f"Redis runs in {self.settings.data_dir.resolve()}")
@@ -151,17 +158,19 @@ class Herd:
             current["id"] = f"{name}-{secrets.token_hex(4)}"
             return [sys.executable, "-m", "worker.main", "--id", current["id"], "--model", model]
 
-        async def crashed(code: int) -> None:
+        async def ended_by_itself(code: int) -> None:
             # Nobody need wait for the lease: the supervisor knows that its child is dead.
             broker = self.broker
             assert broker is not None
-            with contextlib.suppress(HerderError):
-                taken = await broker.release(current["id"], None, died=True, killed=code == -signal.SIGKILL)
-                await broker.leave(current["id"])
-                if taken:
-                    self.print_line(name, f"{taken} of its jobs are back in line")
+            with contextlib.suppress(HerderError, TimeoutError):
+                async with asyncio.timeout(RELEASE_S):
+                    killed = code == -signal.SIGKILL
+                    taken = await broker.release(current["id"], None, died=code != 0, killed=killed)
+                    await broker.leave(current["id"])
+                    if taken:
+                        self.print_line(name, f"{taken} of its jobs are back in line")
 
-        return Child(name, command, self._env(), self.print_line, crashed)
+        return Child(name, command, self._env(), self.print_line, ended_by_itself)
 
     def _child(self, name: str, command: str) -> Child:
         argv = [sys.executable, "-m", "llama_herder.cli.main", command]
@@ -189,7 +198,7 @@ class Herd:
             while asyncio.get_running_loop().time() < deadline:
                 for child in self.children:
                     if child.done:
-                        raise SetupError(f"{child.name} did not start; its last lines above say why")
+                        raise SetupError(f"{child.name} did not start: {child.last_line}")
                 with contextlib.suppress(httpx.TransportError):
                     reply = await client.get("/readyz")
                     if reply.status_code == 200 and await self._workers_ready():
