@@ -78,7 +78,7 @@ class Engine(Protocol):
         ...
 
     def tokenize(self, text: str) -> list[int]:
-        """The tokens of a rendered prompt, special tokens in it recognised, BOS put before it where the model adds one."""
+        """A rendered prompt's tokens: special tokens are recognised, and BOS is put first where the model wants it."""
         ...
 
     def piece(self, token: int) -> bytes:

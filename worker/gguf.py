@@ -35,7 +35,7 @@ class BadGguf(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """`entries` are the metadata as raw bytes, key by key; `ends_at` is the least size that the whole file must have."""
+    """`entries` are the metadata as raw bytes by key; `ends_at` is the least size that the whole file must have."""
 
     version: int
     tensors: int

@@ -1,6 +1,6 @@
 """llama.cpp as an engine: one unified KV cache, many sequences in one `llama_decode`, a sampler for each slot.
 
-The only file (with `sampling.py`) that imports llama_cpp. Must not know of jobs, Redis or scheduling. Native code may
+The only file that imports llama_cpp. Must not know of jobs, Redis or scheduling. Native code may
 abort the process at any time; whatever can be checked before a native call is checked.
 """
 
@@ -20,8 +20,8 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from herder.protocol import Sampling
 from worker.engine import EngineFacts, KvFull, ModelUnusable, Step, StepFailed
-from worker.sampling import NativeSampler
 
 BATCH_TOKENS = 2048
 ERROR_LEVEL = 4
@@ -31,10 +31,12 @@ _log_tail: deque[str] = deque(maxlen=8)
 """The last errors that llama.cpp has logged; they say why a model did not load."""
 
 
-@llama_cpp.llama_log_callback
 def _log(level: int, text: bytes, _user_data: object) -> None:
     if level == ERROR_LEVEL:
         _log_tail.append(text.decode("utf-8", "replace").strip())
+
+
+_native_log = llama_cpp.llama_log_callback(_log)  # native code keeps the pointer, so it must not be collected
 
 
 class Batch:
@@ -81,6 +83,38 @@ class Batch:
         return wanted
 
 
+SEED_RANDOM = 0xFFFFFFFF
+"""llama.cpp takes this seed to mean a random one, which no re-run would repeat."""
+
+
+class NativeSampler:
+    """One job's sampler; made afresh for each attempt, so that the same seed draws the same tokens again."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.greedy = sampling.temperature <= 0
+        self._chain: Any = None
+        if self.greedy:
+            return
+        self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        for sampler in (
+            llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1),
+            llama_cpp.llama_sampler_init_temp(sampling.temperature),
+            llama_cpp.llama_sampler_init_dist(sampling.seed % SEED_RANDOM),
+        ):
+            llama_cpp.llama_sampler_chain_add(self._chain, sampler)
+
+    def sample(self, context: Any, index: int) -> int:
+        """Draw from the logits of the batch's token `index`, and remember the draw."""
+        assert self._chain is not None
+        return int(llama_cpp.llama_sampler_sample(self._chain, context, index))
+
+    def close(self) -> None:
+        """Free it."""
+        if self._chain is not None:
+            llama_cpp.llama_sampler_free(self._chain)
+            self._chain = None
+
+
 def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(kind))
 
@@ -92,19 +126,32 @@ class LlamaEngine:
     """
 
     def __init__(
-        self, path: Path, *, slots: int, context: int = 0, threads: int = 0, gpu_layers: int = 0, kv_tokens: int = 0
+        self,
+        path: Path,
+        *,
+        slots: int,
+        context: int = 0,
+        threads: int = 0,
+        gpu_layers: int = 0,
+        kv_tokens: int = 0,
     ) -> None:
         llama_cpp.llama_backend_init()
-        llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
+        llama_cpp.llama_log_set(_native_log, ctypes.c_void_p(0))
         _log_tail.clear()
         self._path = path
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
-            raise ModelUnusable(f"{path}: llama.cpp cannot load it ({_why()}); try another GGUF of this model")
-        if not llama_cpp.llama_model_has_decoder(self._model) or llama_cpp.llama_model_has_encoder(self._model):
-            raise ModelUnusable(f"{path}: not a text generation model (it has no decoder, or needs an encoder)")
+            raise ModelUnusable(
+                f"{path}: llama.cpp cannot load it ({_why()}); try another GGUF of this model"
+            )
+        if not llama_cpp.llama_model_has_decoder(self._model) or llama_cpp.llama_model_has_encoder(
+            self._model
+        ):
+            raise ModelUnusable(
+                f"{path}: not a text generation model (it has no decoder, or needs an encoder)"
+            )
         if context == 0:
             context = min(llama_cpp.llama_model_n_ctx_train(self._model), CONTEXT_DEFAULT_MAX)
         self._open_context(slots, kv_tokens or slots * context, threads or os.cpu_count() or 1)
@@ -151,7 +198,9 @@ class LlamaEngine:
         template = llama_cpp.llama_model_chat_template(self._model, None)
         description = ctypes.create_string_buffer(256)
         llama_cpp.llama_model_desc(self._model, description, len(description))
-        recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(
+            self._model
+        )
         return EngineFacts(
             slots=slots,
             kv_tokens=llama_cpp.llama_n_ctx(self._context),

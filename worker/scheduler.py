@@ -110,7 +110,7 @@ class Scheduler:
         return Step(tuple(rows), tuple(self._trims.items()), opens)
 
     def _start_waiting(self) -> None:
-        """Give slots to waiting sequences in order; the first that does not fit holds the others back, or it starves."""
+        """Give slots to waiting sequences in order; one that does not fit holds the others back, or it would starve."""
         while self._waiting:
             reserved = sum(sequence.reserved for sequence in self._running)
             sequence = self._waiting[0]

@@ -24,7 +24,7 @@ class Failure:
 
 
 class Sequence:
-    """A job's attempt under way. `tokens` are the prompt and all that was produced; the first `done` are in the cache."""
+    """A job's attempt under way. `tokens` are the prompt and all that was produced; `done` of them are in the cache."""
 
     def __init__(self, lease: Lease, prompt: list[int]) -> None:
         self.lease = lease

@@ -17,12 +17,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from worker.gguf import MAGIC, Header, read_header
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "vocabularies"
 VOCABULARIES = ("llama-spm", "llama-bpe", "qwen2")
 ALIGNMENT = 32
+
+Weights = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 
 EMBEDDING, LAYERS, HEADS, FEED_FORWARD, CONTEXT = 64, 2, 4, 128, 2048
 
@@ -80,7 +83,8 @@ def build(target: Path, vocabulary: Path, *, seed: int = 1, context: int = CONTE
     header = read_header(vocabulary)
     kept = [raw for key, raw in header.entries.items() if key.startswith("tokenizer.")]
     tensors = _tensors(_array_length(header, "tokenizer.ggml.tokens"), np.random.default_rng(seed))
-    entries = kept + [
+    entries = [
+        *kept,
         _text("general.architecture", "llama"),
         _text("general.name", f"random {vocabulary.stem}"),
         _number("general.alignment", ALIGNMENT),
@@ -109,14 +113,15 @@ def build(target: Path, vocabulary: Path, *, seed: int = 1, context: int = CONTE
     return target
 
 
-def _tensors(vocab_size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _tensors(vocab_size: int, rng: np.random.Generator) -> dict[str, Weights]:
     """Weights large enough that the answers are far from uniform: the top two logits are mostly well apart."""
 
-    def weight(rows: int, columns: int) -> np.ndarray:
-        return (rng.standard_normal((rows, columns), np.float32) * 1.5 / np.sqrt(columns)).astype(np.float16)
+    def weight(rows: int, columns: int) -> npt.NDArray[np.float16]:
+        scale = np.float32(1.5 / columns**0.5)
+        return (rng.standard_normal((rows, columns), np.float32) * scale).astype(np.float16)
 
     ones = np.ones(EMBEDDING, np.float32)
-    tensors = {
+    tensors: dict[str, Weights] = {
         "token_embd.weight": rng.standard_normal((vocab_size, EMBEDDING), np.float32).astype(np.float16),
         "output_norm.weight": ones,
         "output.weight": weight(vocab_size, EMBEDDING),
@@ -125,7 +130,10 @@ def _tensors(vocab_size: int, rng: np.random.Generator) -> dict[str, np.ndarray]
         tensors |= {
             f"blk.{i}.attn_norm.weight": ones,
             f"blk.{i}.ffn_norm.weight": ones,
-            **{f"blk.{i}.attn_{part}.weight": weight(EMBEDDING, EMBEDDING) for part in ("q", "k", "v", "output")},
+            **{
+                f"blk.{i}.attn_{part}.weight": weight(EMBEDDING, EMBEDDING)
+                for part in ("q", "k", "v", "output")
+            },
             f"blk.{i}.ffn_gate.weight": weight(FEED_FORWARD, EMBEDDING),
             f"blk.{i}.ffn_up.weight": weight(FEED_FORWARD, EMBEDDING),
             f"blk.{i}.ffn_down.weight": weight(EMBEDDING, FEED_FORWARD),

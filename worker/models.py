@@ -1,0 +1,132 @@
+"""From what somebody typed to a GGUF file that is known to load: `herd-tiny`, a path, `hf:owner/repo/file.gguf`.
+
+Any of them may be given a name: `name=spec`. Whatever is wrong with a file is said in one line, before the worker
+touches it: its header is read in Python, then a child process loads it, since llama.cpp may abort. Must not know of
+Redis or of jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from worker.engine import ModelUnusable
+from worker.gguf import BadGguf, Header, read_header
+
+BUILT_IN = "herd-tiny"
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
+PROBE_S = 600.0
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What was typed, read: the model's name in the herd, and where it comes from."""
+
+    name: str
+    source: str
+
+
+def parse_spec(text: str) -> ModelSpec:
+    """Read `name=source` or `source`; without a name it is the file's, less `.gguf`. Raises ValueError."""
+    name, equals, source = text.partition("=")
+    if not equals:
+        source = text
+        name = re.sub(r"\.gguf$", "", source.replace("\\", "/").rpartition("/")[2])
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    if not source:
+        raise ValueError(
+            f"model {text!r} names nothing: use herd-tiny, a .gguf file or hf:owner/repo/file.gguf"
+        )
+    if not NAME.match(name):
+        raise ValueError(
+            f"{name!r} cannot be a model's name: letters, digits, '.', '_', '-'; give one as name={source}"
+        )
+    return ModelSpec(name, source)
+
+
+def locate(spec: ModelSpec, data_dir: Path) -> Path:
+    """The file itself, downloaded first where it must be. Raises ModelUnusable."""
+    if spec.source == BUILT_IN:
+        path = Path(str(files("herder") / "models" / f"{BUILT_IN}.gguf"))
+        hint = "this installation lacks its built-in model; install it again, or name a .gguf file"
+    elif spec.source.startswith("hf:"):
+        return _download(spec.source, data_dir / "models")
+    else:
+        path = Path(spec.source).expanduser()
+        hint = "no such file; name a .gguf file, herd-tiny, or hf:owner/repo/file.gguf"
+    if not path.is_file():
+        raise ModelUnusable(f"{path}: {hint}")
+    return path
+
+
+def _download(source: str, folder: Path) -> Path:
+    """Fetch `hf:owner/repo/path/in/repo.gguf`; what is there is not fetched again, what was cut off is continued."""
+    match = re.match(r"^hf:([^/]+/[^/]+)/(.+\.gguf)$", source)
+    if match is None or ".." in source:
+        raise ModelUnusable(f"{source}: write it as hf:owner/repo/file.gguf")
+    # Slow to import, and only needed here.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    try:
+        return Path(
+            hf_hub_download(
+                repo_id=match[1], filename=match[2], local_dir=folder / match[1], endpoint=endpoint
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        raise ModelUnusable(
+            f"{source}: the download did not come off ({_first_line(error)}); try again"
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise ModelUnusable(
+            f"{source}: cannot be downloaded ({_first_line(error)}); check the name"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def check(path: Path, sha256: str = "") -> Header:
+    """Everything that can be wrong with the file, found without loading it here. Raises ModelUnusable."""
+    if sha256 and (found := _digest(path)) != sha256:
+        raise ModelUnusable(f"{path}: its SHA-256 is {found}, not {sha256}; delete it and fetch it again")
+    try:
+        header = read_header(path)
+    except (BadGguf, OSError, ValueError) as error:
+        raise ModelUnusable(f"{path}: {error}; fetch it again or name another .gguf file") from error
+    if header.tensors == 0:
+        raise ModelUnusable(f"{path}: a vocabulary without a model (no tensors); name a complete .gguf file")
+    _probe(path)
+    return header
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _probe(path: Path) -> None:
+    """Load it in a child process: a native abort there is one line here."""
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "worker.probe", str(path)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=PROBE_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise ModelUnusable(f"{path}: llama.cpp has not loaded it within {PROBE_S:.0f} s") from None
+    if child.returncode == 0:
+        return
+    if child.returncode < 0:
+        died = f"llama.cpp crashed on it (signal {-child.returncode})"
+        raise ModelUnusable(f"{path}: {died}; try another GGUF of this model")
+    reason = child.stderr.strip().splitlines()[-1:] or ["llama.cpp gave no reason"]
+    raise ModelUnusable(reason[0] if str(path) in reason[0] else f"{path}: {reason[0]}")

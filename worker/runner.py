@@ -1,0 +1,301 @@
+"""The worker's loop: lease → admit → plan → decode → apply → report.
+
+Five tasks share one event loop. One of them hands steps to the engine's own thread, one after the other; the others
+talk to the broker meanwhile. The scheduler is touched only between steps. Must not know of llama_cpp or of Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from herder.logs import get_logger
+from herder.protocol import ChunkReply, Lease, RenewReply, SettleReply, WorkerStats
+from worker.engine import Engine, KvFull, Step, StepFailed
+from worker.intake import Intake
+from worker.leases import Doorbell, Leases
+from worker.outbox import Outbox
+from worker.scheduler import Scheduler
+from worker.sequence import Key, Sequence
+
+COALESCE_S = 0.03
+POLL_S = 2.0
+LISTEN_S = 30.0
+UNSETTLED_MAX = 2
+"""No new leases while more than this many times the slots wait for their settlement to be answered."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Times in milliseconds, and the two channels to listen on."""
+
+    lease_ms: int
+    drain_ms: int
+    queue_bell: str
+    worker_bell: str
+
+
+class Runner:
+    """One engine at work. `run` returns when `stop` was called and nothing is held any more."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        leases: Leases,
+        bell: Doorbell,
+        options: Options,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._leases = leases
+        self._bell = bell
+        self._options = options
+        self._now = now
+        self._scheduler = Scheduler(engine.facts)
+        self._outbox = Outbox()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._intake = Intake()
+        self._jobs_done = 0
+        self._leasing = False
+        self._step_began: float | None = None
+        self._work, self._room = asyncio.Event(), asyncio.Event()
+        self._fresh, self._urgent = asyncio.Event(), asyncio.Event()
+        self._heartbeat = asyncio.Event()
+        self._stopping, self._at_once, self._empty = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    # --- from outside ------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """The first call drains: lease nothing new, finish what runs. A second one hands everything back at once."""
+        if self._stopping.is_set():
+            self._at_once.set()
+        self._stopping.set()
+        for event in (self._room, self._work, self._fresh, self._urgent):
+            event.set()
+
+    @property
+    def stats(self) -> WorkerStats:
+        """What the next heartbeat says."""
+        facts = self._engine.facts
+        return WorkerStats(
+            slots=facts.slots,
+            busy=len(self._scheduler.held),
+            tokens_per_second=round(self._scheduler.speed.tokens_per_second, 3),
+            jobs_done=self._jobs_done,
+            kv_tokens=facts.kv_tokens,
+            kv_used=self._scheduler.kv_reserved,
+        )
+
+    @property
+    def mid_step(self) -> bool:
+        """Whether the engine is in the middle of a step (a wedged one always is)."""
+        return self._step_began is not None
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises RedisGone, or whatever broke: a worker that is in doubt ends."""
+        await self._leases.register(self.stats)
+        loops = (self._lease_loop, self._decode_loop, self._report_loop, self._renew_loop)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(loop()) for loop in loops]
+                tasks += [
+                    group.create_task(loop()) for loop in (self._queue_bell_loop, self._worker_bell_loop)
+                ]
+                await self._stopping.wait()
+                log.info("draining", held=len(self._outbox))
+                await self._drained()
+                for task in tasks:
+                    task.cancel()
+            await self._leases.hand_back(self._outbox.held)
+            log.info("left", handed_back=len(self._outbox), jobs_done=self._jobs_done)
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _drained(self) -> None:
+        """Wait until nothing is held, the time to drain is over, or a second stop."""
+        waits = [asyncio.create_task(self._empty.wait()), asyncio.create_task(self._at_once.wait())]
+        try:
+            timeout_s = self._options.drain_ms / 1000
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    # --- lease → admit -----------------------------------------------------------------------------------
+
+    async def _lease_loop(self) -> None:
+        """Fill free slots. A ring or a freed slot wakes it; while slots are free it also looks every POLL_S."""
+        while not self._stopping.is_set():
+            self._room.clear()
+            free = self._scheduler.free_slots - len(self._intake)
+            if self._outbox.unsettled > UNSETTLED_MAX * self._engine.facts.slots:
+                free = 0
+            if free > 0:
+                self._leasing = True
+                leased = await self._lease(free)
+                self._leasing = False
+                if leased:
+                    continue
+            await _wait(self._room, max(self._leases.pause_s, POLL_S) if free > 0 else LISTEN_S)
+        self._fresh.set()
+        self._urgent.set()
+
+    async def _lease(self, free: int) -> int:
+        """Lease for `free` slots; how many came."""
+        kv_free = self._scheduler.kv_free - self._intake.reserved
+        kv_total = self._engine.facts.kv_tokens
+        leases = await self._leases.take(slots=free, kv_free=max(kv_free, 0), kv_total=kv_total)
+        for lease in leases or ():
+            await self._accept(lease)
+        return len(leases or ())
+
+    async def _accept(self, lease: Lease) -> None:
+        """Count the prompt's tokens, beside the running step, and put the job where the next step finds it."""
+        tokens = await asyncio.to_thread(self._engine.tokenize, lease.prompt)
+        sequence = Sequence(lease, tokens)
+        self._outbox.track(sequence)
+        self._intake.arrive(sequence)
+        self._work.set()
+        log.debug(
+            "leased", job=lease.job_id, attempt=lease.attempt, prompt_tokens=len(tokens), tokens=lease.tokens
+        )
+
+    # --- plan → decode → apply ---------------------------------------------------------------------------
+
+    async def _decode_loop(self) -> None:
+        """One step after the other, for as long as anything is admitted."""
+        while True:
+            # The one moment at which sequences come and go.
+            self._tell(self._intake.empty_into(self._scheduler))
+            step = self._scheduler.plan()
+            if step is not None:
+                await self._run_step(step)
+                continue
+            self._work.clear()
+            await self._work.wait()
+
+    async def _run_step(self, step: Step) -> None:
+        began = self._step_began = self._now()
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._engine.step, step)
+        try:
+            sampled = await running
+        except KvFull:
+            log.warning("kv cache full", rows=len(step.rows))
+            told = self._scheduler.refused(step)
+        except StepFailed as error:
+            log.error("step failed", rows=len(step.rows), reason=str(error))
+            told = self._scheduler.failed(step, str(error))
+        else:
+            elapsed_ms = (self._now() - began) * 1000
+            told = self._scheduler.apply(step, sampled, elapsed_ms, self._engine.piece, self._engine.ends)
+        # Not in a `finally`: a step that was abandoned is still under way in the engine's thread.
+        self._step_began = None
+        self._tell(told)
+
+    def _tell(self, sequences: list[Sequence]) -> None:
+        """Wake whoever reports and leases: at once for a first token or an end, else in good time."""
+        if not sequences:
+            return
+        self._fresh.set()
+        if any(s.ended or (s.text and not s.reported_chars) for s in sequences):
+            self._urgent.set()
+        if any(s.ended for s in sequences):
+            self._room.set()
+
+    # --- report ------------------------------------------------------------------------------------------
+
+    async def _report_loop(self) -> None:
+        """Send text and settlements: a first token or an end at once, the rest about every COALESCE_S."""
+        while True:
+            await self._fresh.wait()
+            if not self._urgent.is_set():
+                await _wait(self._urgent, COALESCE_S)
+            self._fresh.clear()
+            self._urgent.clear()
+            if not await self._report():
+                self._fresh.set()
+                await asyncio.sleep(self._leases.pause_s)
+            if self._stopping.is_set() and not self._leasing and not self._outbox:
+                self._empty.set()
+
+    async def _report(self) -> bool:
+        """One round; False when something is left to send again."""
+        stop = await self._leases.report(self._outbox)
+        if stop is None:
+            return False
+        for key, reply in stop:
+            if reply is ChunkReply.STALE:
+                self._give_up(key)
+            else:
+                self._cancel(key[0])
+        for settlement, reply_word in await self._leases.settle(self._outbox):
+            self._jobs_done += reply_word is SettleReply.OK
+            log.info(
+                "settled",
+                job=settlement.job_id,
+                outcome=settlement.outcome.value,
+                reply=reply_word.value,
+                prompt_tokens=settlement.prompt_tokens,
+                cached_tokens=settlement.cached_tokens,
+                completion_tokens=settlement.completion_tokens,
+                error=settlement.error_code,
+            )
+        return not self._outbox.settlements()
+
+    def _cancel(self, job_id: str) -> None:
+        self._intake.cancel(job_id)
+        self._work.set()
+
+    def _give_up(self, key: Key) -> None:
+        """Another attempt owns the job, or it has ended: drop ours in silence."""
+        self._outbox.forget(key)
+        self._intake.lose(key)
+        self._work.set()
+
+    # --- renew and listen --------------------------------------------------------------------------------
+
+    async def _renew_loop(self) -> None:
+        """Heartbeat and renewal, for as long as steps come to an end: a wedged engine must lose its leases."""
+        while True:
+            await _wait(self._heartbeat, self._options.lease_ms / 4000)
+            self._heartbeat.clear()
+            if self._wedged:
+                log.error("a step has taken longer than half a lease: not renewing")
+                continue
+            for key, reply in (await self._leases.renew(self._outbox.held, self.stats) or {}).items():
+                if reply is RenewReply.CANCEL:
+                    self._cancel(key[0])
+                elif reply is RenewReply.LOST and key in self._outbox.held:
+                    self._give_up(key)
+
+    @property
+    def _wedged(self) -> bool:
+        began = self._step_began
+        return began is not None and self._now() - began > self._options.lease_ms / 2000
+
+    async def _queue_bell_loop(self) -> None:
+        async with self._bell.listen(self._options.queue_bell) as listener:
+            while True:
+                if await listener.next(LISTEN_S) is not None:
+                    self._room.set()
+
+    async def _worker_bell_loop(self) -> None:
+        async with self._bell.listen(self._options.worker_bell) as listener:
+            while True:
+                message = await listener.next(LISTEN_S)
+                if message:
+                    self._cancel(message.decode("utf-8", "replace"))
+                elif message is not None:
+                    self._heartbeat.set()  # rings were missed: a renewal tells what is to be stopped
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
