@@ -1,0 +1,35 @@
+"""`python -m benchmarks [NAME …] [--json]`: run one benchmark, or all of them; a table, or JSON as the last line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+
+from benchmarks import depth, overhead
+from benchmarks.report import Report
+
+ALL = {"overhead": overhead.run, "depth": depth.run}
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ALL))
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object for each benchmark, the last lines"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="A/B rounds (at least 3)")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in ALL]
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(ALL)}")
+    if arguments.rounds < 3:
+        parser.error("fewer than 3 rounds say nothing on a noisy machine")
+    for name in arguments.names or ALL:
+        report = Report(name)
+        asyncio.run(ALL[name](report, arguments.rounds))
+        print(json.dumps(report.as_json()) if arguments.json else report.as_table())
+
+
+main()
