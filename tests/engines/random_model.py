@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +28,20 @@ ALIGNMENT = 32
 
 Weights = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 
-EMBEDDING, LAYERS, HEADS, FEED_FORWARD, CONTEXT = 64, 2, 4, 128, 2048
+CONTEXT = 2048
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a model is, and so how slow."""
+
+    embedding: int = 64
+    layers: int = 2
+    heads: int = 4
+    feed_forward: int = 128
+
+
+SMALL = Shape()
 
 
 def vocabulary_file(name: str) -> Path:
@@ -78,22 +92,24 @@ def _from_package_index() -> bool:
     return True
 
 
-def build(target: Path, vocabulary: Path, *, seed: int = 1, context: int = CONTEXT) -> Path:
+def build(
+    target: Path, vocabulary: Path, *, seed: int = 1, context: int = CONTEXT, shape: Shape = SMALL
+) -> Path:
     """Write a random llama model on `vocabulary` to `target`."""
     header = read_header(vocabulary)
     kept = [raw for key, raw in header.entries.items() if key.startswith("tokenizer.")]
-    tensors = _tensors(_array_length(header, "tokenizer.ggml.tokens"), np.random.default_rng(seed))
+    tensors = _tensors(_array_length(header, "tokenizer.ggml.tokens"), shape, np.random.default_rng(seed))
     entries = [
         *kept,
         _text("general.architecture", "llama"),
         _text("general.name", f"random {vocabulary.stem}"),
         _number("general.alignment", ALIGNMENT),
         _number("llama.context_length", context),
-        _number("llama.embedding_length", EMBEDDING),
-        _number("llama.block_count", LAYERS),
-        _number("llama.feed_forward_length", FEED_FORWARD),
-        _number("llama.attention.head_count", HEADS),
-        _number("llama.rope.dimension_count", EMBEDDING // HEADS),
+        _number("llama.embedding_length", shape.embedding),
+        _number("llama.block_count", shape.layers),
+        _number("llama.feed_forward_length", shape.feed_forward),
+        _number("llama.attention.head_count", shape.heads),
+        _number("llama.rope.dimension_count", shape.embedding // shape.heads),
         _key("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5),
     ]
     infos, offset = b"", 0
@@ -113,30 +129,32 @@ def build(target: Path, vocabulary: Path, *, seed: int = 1, context: int = CONTE
     return target
 
 
-def _tensors(vocab_size: int, rng: np.random.Generator) -> dict[str, Weights]:
+def _tensors(vocab_size: int, shape: Shape, rng: np.random.Generator) -> dict[str, Weights]:
     """Weights large enough that the answers are far from uniform: the top two logits are mostly well apart."""
 
     def weight(rows: int, columns: int) -> npt.NDArray[np.float16]:
         scale = np.float32(1.5 / columns**0.5)
         return (rng.standard_normal((rows, columns), np.float32) * scale).astype(np.float16)
 
-    ones = np.ones(EMBEDDING, np.float32)
+    ones = np.ones(shape.embedding, np.float32)
     tensors: dict[str, Weights] = {
-        "token_embd.weight": rng.standard_normal((vocab_size, EMBEDDING), np.float32).astype(np.float16),
+        "token_embd.weight": rng.standard_normal((vocab_size, shape.embedding), np.float32).astype(
+            np.float16
+        ),
         "output_norm.weight": ones,
-        "output.weight": weight(vocab_size, EMBEDDING),
+        "output.weight": weight(vocab_size, shape.embedding),
     }
-    for i in range(LAYERS):
+    for i in range(shape.layers):
         tensors |= {
             f"blk.{i}.attn_norm.weight": ones,
             f"blk.{i}.ffn_norm.weight": ones,
             **{
-                f"blk.{i}.attn_{part}.weight": weight(EMBEDDING, EMBEDDING)
+                f"blk.{i}.attn_{part}.weight": weight(shape.embedding, shape.embedding)
                 for part in ("q", "k", "v", "output")
             },
-            f"blk.{i}.ffn_gate.weight": weight(FEED_FORWARD, EMBEDDING),
-            f"blk.{i}.ffn_up.weight": weight(FEED_FORWARD, EMBEDDING),
-            f"blk.{i}.ffn_down.weight": weight(EMBEDDING, FEED_FORWARD),
+            f"blk.{i}.ffn_gate.weight": weight(shape.feed_forward, shape.embedding),
+            f"blk.{i}.ffn_up.weight": weight(shape.feed_forward, shape.embedding),
+            f"blk.{i}.ffn_down.weight": weight(shape.embedding, shape.feed_forward),
         }
     return tensors
 
