@@ -26,7 +26,7 @@ for _, member in ipairs(call('ZRANGE', K.queue(A.model), 0, A.slots + A.lookahea
     chosen[#chosen + 1] = { id = id, member = member }
     kv_free = kv_free - kv
     for _, passed_id in ipairs(passed) do call('HINCRBY', K.job(passed_id), 'skips', 1) end
-  elseif wants_alone and held == 0 and #chosen == 0 then
+  elseif kv <= kv_free and held == 0 and #chosen == 0 then
     chosen[1] = { id = id, member = member }
     break
   elseif tonumber(want[3]) >= A.skips_max then

@@ -1,0 +1,272 @@
+"""What must be true: jobs, money and time as a plain Python model. Predicts every reply; knows no Redis and no Lua.
+
+It was written from the table of the lifecycle, not from the scripts. The one thing it does not predict is which of
+the queued jobs a lease takes: it is told, and judges whether that was allowed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from herder.lifecycle import TABLE, Status
+from herder.protocol import Ask, Chunk, Lease, Outcome, Settlement
+from tests.simulation.states import Account, Job, Violation, expect
+
+ROWS = {row.row: (row.source, row.target) for row in TABLE}
+
+
+class Reference:
+    """The whole herd. `rows` counts the rows of the lifecycle that happened, `counts` everything else of interest."""
+
+    def __init__(self, *, lease_ms: int, result_ttl_ms: int, depth_max: int) -> None:
+        self.lease_ms, self.result_ttl_ms, self.depth_max = lease_ms, result_ttl_ms, depth_max
+        self.accounts: dict[str, Account] = {}
+        self.jobs: dict[str, Job] = {}
+        self.forgotten: dict[str, Job] = {}
+        self.remembered: dict[tuple[str, str], tuple[str, str]] = {}
+        self.price_version = 0
+        self.revenue = self.mint = 0
+        self.now = self.raw = 0
+        self.run_id: str | None = None
+        self.grace_until = 0
+        self.ended = 0
+        self.rows: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+
+    # --- time ----------------------------------------------------------------------------------------------
+
+    def tick(self, raw: int) -> None:
+        """A script runs while the server's clock shows `raw`: time never runs back, it goes on at half speed."""
+        if raw >= self.now:
+            if raw > self.now:
+                self.now = self.raw = raw
+            return
+        self.raw = min(self.raw, raw)
+        if raw - self.raw >= 2:
+            self.now += (raw - self.raw) // 2
+            self.raw = raw
+
+    # --- jobs by where they are ----------------------------------------------------------------------------
+
+    def queued(self) -> list[Job]:
+        """All queued jobs."""
+        return [job for job in self.jobs.values() if job.status is Status.QUEUED]
+
+    def running(self, worker: str | None = None) -> list[Job]:
+        """All running jobs, or those of one worker."""
+        held = [job for job in self.jobs.values() if job.status is Status.RUNNING]
+        return held if worker is None else [job for job in held if job.worker == worker]
+
+    def _go(self, row: str, job: Job) -> None:
+        source, target = ROWS[row]
+        expect(job.status, source, f"row {row} of {job.ask.job_id}")
+        job.status = target
+        self.rows[row] += 1
+
+    # --- money ---------------------------------------------------------------------------------------------
+
+    def mint_into(self, account: str, amount: int, deposit_id: str | None) -> str:
+        """A deposit (with an id) or an adjustment."""
+        seen = self.accounts.get(account)
+        if seen is None:
+            return "NO_ACCOUNT"
+        if deposit_id is not None and deposit_id in seen.deposits:
+            return "REPEAT" if seen.deposits[deposit_id] == amount else "CONFLICT"
+        if seen.available + amount < 0:
+            return "POOR"
+        if -self.mint + amount >= 2**53:
+            return "TOO_MUCH"
+        seen.available += amount
+        self.mint -= amount
+        if deposit_id is not None:
+            seen.deposits[deposit_id] = amount
+        return "OK"
+
+    # --- the client's side ---------------------------------------------------------------------------------
+
+    def submit(self, ask: Ask) -> tuple[str, str]:
+        """The word that submit must answer, and the job it is about."""
+        if ask.job_id in self.jobs:
+            return "REPLAY", ask.job_id
+        name = (ask.account, ask.idempotency_key or "")
+        if ask.idempotency_key is not None and name in self.remembered:
+            request_hash, job_id = self.remembered[name]
+            return ("REPLAY", job_id) if request_hash == ask.request_hash else ("CONFLICT", "")
+        account = self.accounts.get(ask.account)
+        if account is None:
+            return "NO_ACCOUNT", ""
+        if account.suspended:
+            return "SUSPENDED", ""
+        if ask.model == "nobody":
+            return "NO_MODEL", ""
+        if ask.price_version != self.price_version:
+            return "REPRICE", ""
+        if len(self.queued()) >= self.depth_max:
+            return "FULL", ""
+        if account.available < ask.terms.fee:
+            return "POOR", ""
+        account.available -= ask.terms.fee
+        account.held += ask.terms.fee
+        self.jobs[ask.job_id] = Job(ask, hold=ask.terms.fee)
+        self.rows["a"] += 1
+        if ask.idempotency_key is not None:
+            self.remembered[name] = (ask.request_hash, ask.job_id)
+        return "OK", ask.job_id
+
+    def cancel(self, account: str, job_id: str) -> str:
+        """Cancel a queued job, flag a running one."""
+        job = self.jobs.get(job_id)
+        if job is None or job.ask.account != account:
+            return "UNKNOWN"
+        if not job.live:
+            return "ENDED"
+        if job.status is Status.QUEUED:
+            self._end("h", job, 0)
+            return "CANCELLED"
+        self._go("i0", job)
+        job.cancel = True
+        return "FLAGGED"
+
+    def _end(self, row: str, job: Job, capture: int) -> None:
+        self._go(row, job)
+        account = self.accounts[job.ask.account]
+        account.held -= job.hold
+        account.available += job.hold - capture
+        self.revenue += capture
+        job.captured, job.hold, job.ended_ms = capture, 0, self.now
+        self.ended += 1
+
+    # --- the worker's side ---------------------------------------------------------------------------------
+
+    def lease(self, worker: str, leases: Sequence[Lease], slots: int, kv_free: int) -> None:
+        """These jobs were handed over: were they to be had?"""
+        held = self.running(worker)
+        if any(job.alone for job in held) and len(held) == 1 and leases:
+            raise Violation(f"{leases[0].job_id} joins {held[0].ask.job_id}, which is to run alone")
+        if len(leases) > slots:
+            raise Violation(f"{len(leases)} leases for {slots} slots")
+        if sum(self.jobs[lease.job_id].ask.kv_tokens for lease in leases) > kv_free:
+            raise Violation(f"more than {kv_free} KV cells were leased")
+        for lease in leases:
+            job = self.jobs[lease.job_id]
+            expect((lease.account, lease.terms), (job.ask.account, job.ask.terms), f"lease of {lease.job_id}")
+            expect((lease.prompt, lease.tokens), (job.ask.prompt, job.ask.tokens), f"lease of {lease.job_id}")
+            self._go("b", job)
+            job.attempt += 1
+            expect(lease.attempt, job.attempt, f"attempt of {lease.job_id}")
+            job.worker, job.company, job.next_index = worker, False, 0
+            job.lease_until = self.now + self.lease_ms
+            if job.alone:
+                self.counts["leased alone"] += 1
+                expect((len(held), len(leases)), (0, 1), f"{lease.job_id} is to run alone")
+        if leases:
+            self._meet(worker)
+
+    def _meet(self, worker: str) -> None:
+        held = self.running(worker)
+        if len(held) >= 2:
+            for job in held:
+                job.company = True
+
+    def renew(self, worker: str, held: Sequence[tuple[str, int]]) -> list[str]:
+        """One word for each."""
+        words = []
+        for job_id, attempt in held:
+            job = self.jobs.get(job_id)
+            if job is None or not job.owned_by(worker, attempt):
+                words.append("LOST")
+                continue
+            late = job.status is Status.QUEUED
+            self._go("l" if late else "r", job)
+            job.lease_until = self.now + self.lease_ms
+            if late:
+                self._meet(worker)
+            words.append("CANCEL" if job.cancel else "OK")
+        return words
+
+    def chunk(self, worker: str, chunk: Chunk) -> str:
+        """The word for a chunk."""
+        job = self.jobs.get(chunk.job_id)
+        if job is None or not job.owned_by(worker, chunk.attempt):
+            return "STALE"
+        if chunk.first_index != job.next_index:
+            return "REPEAT" if chunk.first_index < job.next_index else "GAP"
+        job.next_index += chunk.token_count
+        job.chunks.append((chunk.attempt, chunk.first_index, chunk.token_count))
+        self.rows["t"] += job.status is Status.RUNNING
+        return "CANCEL" if job.cancel else "OK"
+
+    def settle(self, worker: str, settlement: Settlement) -> str:
+        """The word for a settlement."""
+        job = self.jobs.get(settlement.job_id)
+        if job is None:
+            return "STALE"
+        if not job.live:
+            return "REPEAT" if job.settled_attempt == settlement.attempt else "STALE"
+        if not job.owned_by(worker, settlement.attempt):
+            return "STALE"
+        if not 0 <= settlement.captured <= job.hold:
+            return "OVERDRAWN"
+        if settlement.outcome is Outcome.CANCELLED and not job.cancel:
+            return "NOT_FLAGGED"
+        late = job.status is Status.QUEUED
+        job.settled_attempt = settlement.attempt
+        if settlement.outcome is Outcome.FAILED:
+            self._end("m2" if late else "d", job, 0)
+            return "OK"
+        job.text = settlement.text
+        row = "i" if settlement.outcome is Outcome.CANCELLED else "m" if late else "c"
+        self._end(row, job, settlement.captured)
+        return "OK"
+
+    def release(
+        self, worker: str, held: Sequence[tuple[str, int]] | None, *, died: bool, killed: bool = False
+    ) -> int:
+        """How many jobs are taken from the worker."""
+        taken = [job for job in self.running(worker) if held is None or (job.ask.job_id, job.attempt) in held]
+        blame = 0.5 if killed else 1.0
+        for job in taken:
+            if not died:
+                self._back(job, "i2", "e")
+            else:
+                self._lapse(job, "i2", "f2", "g2", blame)
+        return len(taken)
+
+    def _back(self, job: Job, cancelled: str, requeued: str) -> None:
+        """An attempt ends without an answer and without blame."""
+        if job.cancel:
+            self._end(cancelled, job, 0)
+        else:
+            self._go(requeued, job)
+
+    def _lapse(self, job: Job, cancelled: str, requeued: str, failed: str, blame: float) -> bool:
+        """An attempt ends because its worker died or went silent; true where that fails the job."""
+        if not job.cancel and job.company:
+            job.blame_company += blame
+            job.alone = job.alone or job.blame_company >= 2
+        elif not job.cancel:
+            job.blame_alone += blame
+            if job.blame_alone >= 2:
+                self._end(failed, job, 0)
+                return True
+        self._back(job, cancelled, requeued)
+        return False
+
+    # --- the chores ----------------------------------------------------------------------------------------
+
+    def sweep(self, run_id: str) -> tuple[int, int]:
+        """(lapsed, quarantined); forgets what ended long ago."""
+        if run_id != self.run_id:
+            self.grace_until = self.now + self.lease_ms if self.run_id is not None else 0
+            self.run_id = run_id
+        lapsed = [job for job in self.running() if job.lease_until <= self.now]
+        if self.now < self.grace_until:
+            self.counts["lapse put off after a restart"] += len(lapsed)
+            lapsed = []
+        failed = [self._lapse(job, "i1", "f", "g", 1.0) for job in lapsed]
+        old = self.now - self.result_ttl_ms
+        for job_id in [name for name, job in self.jobs.items() if not job.live and job.ended_ms <= old]:
+            self.forgotten[job_id] = self.jobs.pop(job_id)
+            self.counts["job forgotten"] += 1
+        return len(lapsed), sum(failed)

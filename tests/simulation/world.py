@@ -1,0 +1,130 @@
+"""One simulated herd: the broker on a real Redis, the reference beside it, the actors' own views, a log of it all.
+
+The views may be wrong (a reply was lost, a worker was away); the reference never is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+from herder.broker import Broker
+from herder.clock import SimulatedClock
+from herder.ledger import Ledger
+from herder.pricing import Prices
+from herder.protocol import Ask, Chunk, Lease, ModelCard, Settlement, WorkerStats
+from tests.simulation.reference import Reference
+from tests.simulation.states import Account
+
+MODEL = "toy"
+CARD = ModelCard(MODEL, 4_096, 512, 16, None, "<s>", "</s>", adds_bos=True)
+LOG_LINES = 30
+ACCOUNTS = ("ann", "bob", "cay", "poor", "whale")
+RICH = 10_000_000
+WHALE = 2**52 + 12_345_678_901  # amounts that do not fit the digits of a float's decimal form
+WORKERS = {"w1": (4, 400), "w2": (2, 1_000), "w3": (1, 200)}  # slots, KV cells
+
+
+@dataclass
+class Held:
+    """A lease as its worker sees it."""
+
+    lease: Lease
+    kv: int
+    told: int = 0
+    stop: bool = False
+    pending: Chunk | None = None  # its reply was lost: it is sent again as it was
+    chunks: list[Chunk] = field(default_factory=list)
+
+    @property
+    def pair(self) -> tuple[str, int]:
+        """What it says of itself in a renewal."""
+        return self.lease.job_id, self.lease.attempt
+
+
+@dataclass
+class Worker:
+    """A worker: what it believes it holds, what it once held, and settlements whose reply never came."""
+
+    name: str
+    slots: int
+    kv_total: int
+    held: dict[str, Held] = field(default_factory=dict)
+    ghosts: list[Held] = field(default_factory=list)
+    unanswered: list[Settlement] = field(default_factory=list)
+
+    @property
+    def kv_free(self) -> int:
+        """Free cells, as far as it knows."""
+        return self.kv_total - sum(held.kv for held in self.held.values())
+
+    @property
+    def stats(self) -> WorkerStats:
+        """A heartbeat's numbers."""
+        return WorkerStats(self.slots, len(self.held), 40.0, kv_tokens=self.kv_total)
+
+    def drop(self, job_id: str) -> None:
+        """Believe that a job is gone, and remember it for mischief."""
+        if job_id in self.held:
+            self.ghosts.append(self.held.pop(job_id))
+            del self.ghosts[:-8]
+
+
+class World:
+    """Everything one seed plays with."""
+
+    def __init__(self, broker: Broker, clock: SimulatedClock, seed: int) -> None:
+        s = broker.settings
+        self.broker, self.clock, self.ledger = broker, clock, Ledger(broker, b"simulation")
+        self.rng = random.Random(seed)
+        self.reference = Reference(
+            lease_ms=s.lease_ms, result_ttl_ms=s.result_ttl_ms, depth_max=s.queue_depth_max
+        )
+        self.workers = {name: Worker(name, *size) for name, size in WORKERS.items()}
+        self.prices = Prices(10, 1, 0)
+        self.asks: deque[Ask] = deque(maxlen=20)
+        self.made = 0
+        self.entries_taken: list[tuple[str, str]] = []  # job, status of every callback that was taken
+        self.touched: list[str] = []
+        self.step = 0
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+
+    def note(self, text: str, *jobs: str) -> None:
+        """One line of the log; `jobs` are compared with Redis after this step even where they have ended."""
+        self.log.append(f"{self.step:5d}  {text}")
+        self.touched += jobs
+
+    def count(self, what: str) -> None:
+        """Count something of interest."""
+        self.reference.counts[what] += 1
+
+    def chance(self, share: float) -> bool:
+        """True for this share of the calls."""
+        return self.rng.random() < share
+
+    def tick(self) -> None:
+        """Call before every broker method that runs a script."""
+        self.reference.tick(self.clock.now_ms)
+
+    async def open(self) -> None:
+        """A model, workers, funded accounts, a price list."""
+        reference = self.reference
+        await self.set_prices(self.prices.set_prompt_fee, self.prices.fee_per_token)
+        for worker in self.workers.values():
+            self.tick()
+            await self.broker.register_worker(worker.name, CARD, worker.stats, None)
+        for name in ACCOUNTS:
+            self.tick()
+            await self.ledger.create_account(name)
+            reference.accounts[name] = Account()
+            amount = {"poor": 60, "whale": WHALE}.get(name, RICH)
+            self.tick()
+            await self.ledger.deposit(name, amount, "first")
+            reference.mint_into(name, amount, "first")
+
+    async def set_prices(self, set_prompt_fee: int, fee_per_token: int) -> None:
+        """Change the price list."""
+        self.tick()
+        self.prices = await self.broker.set_prices(set_prompt_fee, fee_per_token)
+        self.reference.price_version = self.prices.version
