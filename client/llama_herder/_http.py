@@ -6,6 +6,7 @@ import os
 import re
 from importlib import metadata
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -13,6 +14,7 @@ from llama_herder._core import DEFAULT_URL, Broken, Reply, Send, authorization, 
 
 CONNECT_S_MAX = 10.0
 CONNECTIONS_MAX = 100
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _NOT_SENT = (
     httpx.ConnectError,
@@ -41,6 +43,8 @@ def client_settings(url: str, api_key: str | None, timeout: float) -> dict[str, 
         "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_S_MAX)),
         "limits": httpx.Limits(max_connections=CONNECTIONS_MAX),
         "follow_redirects": False,
+        # A proxy of the environment has no way to this machine's own herd.
+        "trust_env": urlsplit(url).hostname not in LOOPBACK,
     }
 
 

@@ -37,6 +37,8 @@ def read_prompt(
         text = _decoded(_file(prompt[1:]), prompt[1:])
     else:
         text = prompt
+    if not text:
+        raise UsageProblem("the prompt is empty")
     if system is None:
         return text
     if raw:

@@ -1,6 +1,6 @@
 """Which herd a command talks to and with which key: flag over environment over file.
 
-The file is `.env` in the working directory, or the one that HERDER_ENV_FILE names. Must not print a key.
+The file is `.env` in the working directory. Must not print a key.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from llama_herder._core import DEFAULT_URL
 from llama_herder.cli.output import UsageProblem
 
 TRIES = 3
+ENV_FILE = Path(".env")
 ENV_FILE_BYTES_MAX = 1_000_000
 
 Url = Annotated[
@@ -58,11 +59,10 @@ def find(flag: str | None, names: tuple[str, ...], default: str = "") -> Setting
 
 def env_file() -> dict[str, str]:
     """The variables of the file; none where there is no file."""
-    path = Path(os.environ.get("HERDER_ENV_FILE") or ".env")
     try:
-        if not path.is_file() or path.stat().st_size > ENV_FILE_BYTES_MAX:
+        if not ENV_FILE.is_file() or ENV_FILE.stat().st_size > ENV_FILE_BYTES_MAX:
             return {}
-        lines = path.read_text("utf-8", errors="replace").splitlines()
+        lines = ENV_FILE.read_text("utf-8", errors="replace").splitlines()
     except OSError:
         return {}
     found = {}
@@ -82,12 +82,11 @@ def _unquoted(value: str) -> str:
 def client(url: str | None, key: str | None, *, admin: bool = False) -> Herder:
     """A client for what the flags, the environment and the file say.
 
-    A `.env` that merely lies in the working directory may not send a key from elsewhere to a URL of its choosing.
+    A `.env` that merely lies in the working directory may not have a key from elsewhere sent to a URL of its choosing.
     """
     names = ("HERDER_ADMIN_KEY", "HERDER_API_KEY") if admin else ("HERDER_API_KEY",)
     where, secret = find(url, ("HERDER_URL",), DEFAULT_URL), find(key, names)
-    stray = where.source == "file" and not os.environ.get("HERDER_ENV_FILE")
-    if stray and secret.source in ("flag", "environment"):
+    if where.source == "file" and secret.source in ("flag", "environment"):
         raise UsageProblem(
             f"HERDER_URL is from .env but the key is not, so it was not sent there: give --url {where.value!r} "
             "if that is right"
