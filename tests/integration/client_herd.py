@@ -36,6 +36,11 @@ class Herd:
     key: str
     admin_key: str
     server: Server
+    task: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        """End the herder; its Redis stays."""
+        await _stop(self.server, self.task)
 
     async def lease(self) -> Lease:
         """The next job, as soon as there is one."""
@@ -63,16 +68,19 @@ class Herd:
 
 
 @asynccontextmanager
-async def running(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
-    """A herder with one model, an account `ann` with credits, and an admin."""
+async def running(
+    settings: Settings, broker: Broker, *, port: int = 0, again: bool = False
+) -> AsyncIterator[Herd]:
+    """A herder with one model, an account `ann` with credits, and an admin; `again` finds these there already."""
     ring, ledger = Ring(broker), Ledger(broker, key_secret(settings))
-    await broker.register_worker("w1", CARD, STATS, None)
-    for name in ("ann", "root"):
-        await ledger.create_account(name)
-    await ledger.deposit("ann", FUNDS, "first")
+    if not again:
+        await broker.register_worker("w1", CARD, STATS, None)
+        for name in ("ann", "root"):
+            await ledger.create_account(name)
+        await ledger.deposit("ann", FUNDS, "first")
     _, key = await ledger.create_key("ann", Role.CLIENT, "")
     _, admin_key = await ledger.create_key("root", Role.ADMIN, "")
-    settings = settings.model_copy(update={"port": 0})
+    settings = settings.model_copy(update={"port": port})
     serving = server(settings, create_app(settings, broker=broker))
     task = asyncio.create_task(serving.serve())
     try:
@@ -80,12 +88,16 @@ async def running(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
             while not serving.started:
                 assert not task.done(), "the herder did not start"
                 await asyncio.sleep(0)
-        port = serving.servers[0].sockets[0].getsockname()[1]
-        yield Herd(f"http://127.0.0.1:{port}", ledger, ring, key, admin_key, serving)
+        bound = serving.servers[0].sockets[0].getsockname()[1]
+        yield Herd(f"http://127.0.0.1:{bound}", ledger, ring, key, admin_key, serving, task)
     finally:
-        serving.end_long_polls()
-        serving.should_exit = True
-        await task
+        await _stop(serving, task)
+
+
+async def _stop(serving: Server, task: asyncio.Task[None]) -> None:
+    serving.end_long_polls()
+    serving.should_exit = True
+    await task
 
 
 @dataclass(frozen=True)
