@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/account", tags=["accounts"])
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 EntryCursor = Annotated[
-    str | None, Query(pattern="^[0-9]{1,15}-[0-9]{1,15}$", description="`next` of the page before")
+    str | None, Query(pattern="^[1-9][0-9]{0,14}-[0-9]{1,15}$", description="`next` of the page before")
 ]
 
 

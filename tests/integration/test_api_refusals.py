@@ -206,7 +206,7 @@ async def test_wrong_addresses_methods_and_parameters(front: Front) -> None:
     assert reply.headers["allow"] == "GET, POST"
     for query in ("limit=0", "limit=101", "limit=x", "cursor=abc", "cursor=" + "9" * 30):
         problem(await front.client.get(f"/v1/jobs?{query}"), 422, "invalid_request")
-    for query in ("cursor=x", "cursor=1-", "cursor=99999999999999999999-1"):
+    for query in ("cursor=x", "cursor=1-", "cursor=99999999999999999999-1", "cursor=0-0"):
         problem(await front.client.get(f"/v1/account/ledger?{query}"), 422, "invalid_request")
     for query in ("wait=-1", "wait=nan", "wait=inf", "wait=9999", "wait=x"):
         problem(await front.client.get(f"/v1/jobs/job_x?{query}"), 422, "invalid_request")

@@ -1,0 +1,76 @@
+"""The herder as a server: a stop that keeps nobody waiting, TLS, and settings that cannot work."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from herder.errors import SetupError
+from herder.serve import server
+from herder.settings import Settings
+from tests.integration.api import STATS, WORKER
+from tests.integration.live import live
+
+
+def ask(url: str, key: str, verify: ssl.SSLContext | bool = True) -> httpx.Client:
+    return httpx.Client(base_url=url, headers={"X-API-Key": key}, verify=verify, trust_env=False, timeout=60)
+
+
+def test_a_prompt_over_a_socket_is_answered_while_somebody_waits(settings: Settings) -> None:
+    with live(settings) as herder, ask(herder.url, herder.key) as client:
+        job = client.post("/v1/jobs", json={"prompt": "hello", "tokens": 5}).json()
+        done = client.get(f"/v1/jobs/{job['id']}", params={"wait": 30}).json()
+        assert (done["status"], done["result"]["text"]) == ("succeeded", "blue")
+        assert client.get("/v1/account").json()["held"] == 0
+        assert STATS.slots == client.get("/info").json()["slots"], WORKER
+
+
+def test_a_stop_lets_long_polls_go_with_their_job_as_it_is(settings: Settings) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with live(settings, worker=False) as herder, ask(herder.url, herder.key) as client:
+            job = client.post("/v1/jobs", json={"prompt": "hello", "tokens": 5}).json()
+            waiting = pool.submit(httpx.get, f"{herder.url}/v1/jobs/{job['id']}?wait=60",
+                                  headers={"X-API-Key": herder.key}, timeout=60, trust_env=False)  # fmt: skip
+            while "herder_long_polls 1.0" not in client.get("/metrics").text:
+                pass
+        assert waiting.result(10).json()["status"] == "queued"
+
+
+def test_a_body_over_the_cap_is_answered_over_a_socket_too(settings: Settings) -> None:
+    with live(settings) as herder, ask(herder.url, herder.key) as client:
+        reply = client.post("/v1/jobs", content=b"x" * 6_000_000)
+        assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
+        assert client.get("/v1/account").status_code == 200
+
+
+def test_tls(settings: Settings, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+               "-keyout", str(key), "-out", str(certificate), "-days", "1", "-subj", "/CN=localhost",
+               "-addext", "subjectAltName=IP:127.0.0.1"]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with live(settings.model_copy(update={"tls_cert": certificate, "tls_key": key})) as herder:
+        assert herder.url.startswith("https://")
+        with ask(herder.url, herder.key, trusting) as client:
+            assert client.get("/v1/account").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"redis_url": ""}, "HERDER_REDIS_URL"),
+        ({"tls_cert": Path("nowhere.pem")}, "belong together"),
+        ({"tls_cert": Path("nowhere.pem"), "tls_key": Path("nowhere.pem")}, "no file nowhere.pem"),
+    ],
+)
+def test_settings_that_cannot_work_stop_the_start(
+    settings: Settings, changes: dict[str, object], says: str
+) -> None:
+    with pytest.raises(SetupError, match=says):
+        server(settings.model_copy(update=changes))
