@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 BACKOFF_S_MIN = 0.5
 BACKOFF_S_MAX = 30.0
 HEALTHY_S = 3.0  # a child that ran this long starts from the least back-off again: what killed it was no wrong setting
-LAST_LINES_S = 1.0  # what a child's own children may hold its output open after it has ended
+LAST_LINES_S = 1.0  # how long an ended child's output is read, which its own children may hold open
 LINE_BYTES_MAX = 64 * 1024
 # A child that ends so has said why, and would say the same again: a wrong setting, a model that is not one.
 EXITS_FOR_GOOD = frozenset({2, 3})
@@ -76,30 +76,27 @@ class Child:
         done, _ = await asyncio.wait([self._task], timeout=grace_s)
         if not done and self.process is not None:
             self.print_line(self.name, f"did not stop within {grace_s:.0f} s: killed")
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            _kill_session(self.process.pid)
         await self._task
 
     async def _supervise(self) -> int:
-        backoff = BACKOFF_S_MIN
+        pause_s = 0.0
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
             code = await self._run_once()
             if self._stopping.is_set() or code in EXITS_FOR_GOOD:
                 return code
-            if loop.time() - started >= HEALTHY_S:
-                backoff = BACKOFF_S_MIN
+            pause_s = backoff_s(pause_s, loop.time() - started)
             self.restarts += 1
-            self.print_line(self.name, f"ended with {_told(code)}; starting it again in {backoff:.1f} s")
+            self.print_line(self.name, f"ended with {_told(code)}; starting it again in {pause_s:.1f} s")
             if self.ended_by_itself is not None:
                 await self.ended_by_itself(code)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(backoff):
+                async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
             if self._stopping.is_set():
                 return code
-            backoff = min(backoff * 2, BACKOFF_S_MAX)
 
     async def _run_once(self) -> int:
         # A pipe of ours: with one of asyncio's, a child has not ended before its own children have let go of it.
@@ -126,6 +123,7 @@ class Child:
             self.process.terminate()
         printing = asyncio.create_task(self._print_lines(reading))
         code = await self.process.wait()
+        _kill_session(self.process.pid)  # what it has left behind, if anything
         await asyncio.wait([printing], timeout=LAST_LINES_S)
         printing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -143,6 +141,19 @@ class Child:
                 self.print_line(self.name, self.last_line)
         finally:
             transport.close()
+
+
+def _kill_session(pid: int) -> None:
+    """Kill a child, if it still runs, and its own children."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def backoff_s(last_s: float, ran_s: float) -> float:
+    """The pause before a restart: the least after a run that was long enough, else twice the last one."""
+    if ran_s >= HEALTHY_S or not last_s:
+        return BACKOFF_S_MIN
+    return min(2 * last_s, BACKOFF_S_MAX)
 
 
 async def _next_line(stream: asyncio.StreamReader) -> bytes:
