@@ -33,11 +33,11 @@ class Counter:
         self._child = Child("herder.counting_child", limit_s=COUNT_S_MAX)
         self._loaded: dict[str, int] = {}
         self._loading = asyncio.Lock()
-        self._away_until = 0.0
+        self._away_until: dict[str, float] = {}
 
     async def count(self, model: str, text: str) -> int | None:
         """The tokens of `text` as the worker will count them, start token included; None where nobody here knows."""
-        if time.monotonic() < self._away_until:
+        if time.monotonic() < self._away_until.get(model, 0.0):
             return None
         try:
             if not await self._has_vocabulary(model):
@@ -49,10 +49,10 @@ class Counter:
                     return None
                 answer = await self._child.ask({"op": "count", "model": model, "text": text})
         except ChildFailed as error:
-            self._stay_away(str(error))
+            self._stay_away(model, str(error))
             return None
         if "error" in answer:
-            self._stay_away(str(answer["error"]))
+            self._stay_away(model, str(answer["error"]))
             return None
         return int(answer["tokens"])
 
@@ -78,11 +78,11 @@ class Counter:
             self._loaded[model] = self._child.starts
             return True
 
-    def _stay_away(self, why: str) -> None:
-        """A child that fails is left alone for a while: a load at each request would cost more than it decides."""
-        self._away_until = time.monotonic() + _AWAY_S
-        self._loaded.clear()
-        log.warning("exact counts are off for a minute; the workers decide what fits", why=why)
+    def _stay_away(self, model: str, why: str) -> None:
+        """A model that fails is left alone for a while: a load at each request would cost more than it decides."""
+        self._away_until[model] = time.monotonic() + _AWAY_S
+        self._loaded.pop(model, None)
+        log.warning("no exact counts for a minute; the workers decide what fits", model=model, why=why)
 
 
 def _write(vocabulary: bytes) -> Path:

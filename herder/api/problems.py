@@ -38,6 +38,19 @@ WITH_KEY: tuple[type[HerderError], ...] = (MissingKey, InvalidKey, RateLimited, 
 WITH_BODY: tuple[type[HerderError], ...] = (BadRequest, TooLarge, InvalidRequest)
 
 
+# What the documentation shows of the fields that come with a code.
+_EXTRA: dict[str, dict[str, Any]] = {
+    "insufficient_funds": {"needed": 138, "balance": 100, "max_affordable_tokens": 90},
+    "fee_too_low": {"needed": 138, "fee": 100},
+    "max_fee_exceeded": {"needed": 276, "max_fee": 200},
+    "unknown_model": {"models": ["herd-tiny"]},
+    "too_large": {"limit": 500000},
+    "invalid_request": {"errors": [{"field": "tokens", "message": "must be 1 or more"}]},
+    "context_exceeded": {"limit": 512, "context": 512, "tokens": 600, "prompt_tokens": 12},
+    "rate_limited": {"retry_after": 2},
+}
+
+
 class FieldError(BaseModel):
     """One field that is wrong; `field` is a path such as `messages.0.role`."""
 
@@ -63,9 +76,9 @@ def declared(
     *errors: type[HerderError], body: bool = False, key: bool = True
 ) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: its own errors, and those that come with a key and a body, grouped by status."""
-    every = [*errors, *(WITH_KEY if key else (RedisUnavailable,)), *(WITH_BODY if body else ())]
+    every = {*errors, *(WITH_KEY if key else (RedisUnavailable,)), *(WITH_BODY if body else ())}
     found: dict[int | str, dict[str, Any]] = {}
-    for error in sorted(set(every), key=lambda e: (e.status, e.code)):
+    for error in sorted(every, key=lambda e: (e.status, e.code)):
         entry = found.setdefault(
             error.status,
             {
@@ -83,16 +96,6 @@ def declared(
 
 def example(error: type[HerderError]) -> dict[str, Any]:
     """A problem document of this kind, as documentation shows it."""
-    extra: dict[str, Any] = {
-        "insufficient_funds": {"needed": 138, "balance": 100, "max_affordable_tokens": 90},
-        "fee_too_low": {"needed": 138, "fee": 100},
-        "max_fee_exceeded": {"needed": 276, "max_fee": 200},
-        "unknown_model": {"models": ["herd-tiny"]},
-        "too_large": {"limit": 500000},
-        "invalid_request": {"errors": [{"field": "tokens", "message": "must be 1 or more"}]},
-        "context_exceeded": {"limit": 512, "context": 512, "tokens": 600, "prompt_tokens": 12},
-        "rate_limited": {"retry_after": 2},
-    }.get(error.code, {})
     return {
         "type": "about:blank",
         "title": error.title,
@@ -100,7 +103,7 @@ def example(error: type[HerderError]) -> dict[str, Any]:
         "detail": f"{error.title}.",
         "code": error.code,
         "request_id": "req_5d1c3e0f9a7b",
-        **extra,
+        **_EXTRA.get(error.code, {}),
     }
 
 

@@ -85,7 +85,8 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     )
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for model in (Problem, *_BODIES.values()):
+    models: list[type[BaseModel]] = [Problem, *_BODIES.values()]
+    for model in models:
         written = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(written.pop("$defs", {}))
         schemas[model.__name__] = written
