@@ -47,6 +47,7 @@ from herder.settings import Settings
 
 US_PER_TOKEN_UNMEASURED = 20_000
 LEASE_LOOKAHEAD = 16
+LEASE_SCAN_MAX = 1_000  # of the line, where jobs stand in it that only a larger worker can run
 SWEEP_LIMIT = 500
 GONE_LEASES = 3  # a worker that was silent for this many leases is off the list
 
@@ -146,7 +147,7 @@ class Broker(reads.Reads):
         arguments = {
             "worker": worker_id, "model": model, "slots": slots, "kv_free": kv_free, "kv_total": kv_total,
             "lease_ms": self.settings.lease_ms, "skips_max": self.settings.lease_skips_max,
-            "lookahead": LEASE_LOOKAHEAD,
+            "lookahead": LEASE_LOOKAHEAD, "scan_max": LEASE_SCAN_MAX,
         }  # fmt: skip
         return [_lease(row) for row in await self.scripts.call("lease", arguments)]
 

@@ -14,30 +14,40 @@ end
 
 -- 1. Choose. Smaller jobs may pass one that does not fit, but only so often: then its room is kept for it.
 local chosen, passed = {}, {}
-for _, member in ipairs(call('ZRANGE', K.queue(A.model), 0, A.slots + A.lookahead - 1)) do
-  if #chosen >= A.slots then break end
+local looked, page, full = 0, A.slots + A.lookahead, false
+local function look_at(member)
   local id = string.sub(member, 18)
   local want = call('HMGET', K.job(id), 'kv_tokens', 'alone', 'skips')
   local kv = tonumber(want[1])
   local wants_alone = want[2] == '1'
-  if kv > A.kv_total then
-    -- 1.1 This worker can never run it; another may, and it is not passed over here.
-  elseif kv <= kv_free and not wants_alone then
+  -- 1.1 This worker can never run it; another may: it is not passed over here, and what stands behind it is seen.
+  if kv > A.kv_total then return false end
+  looked = looked + 1
+  if kv <= kv_free and not wants_alone then
     chosen[#chosen + 1] = { id = id, member = member }
     kv_free = kv_free - kv
     for _, passed_id in ipairs(passed) do call('HINCRBY', K.job(passed_id), 'skips', 1) end
   elseif kv <= kv_free and held == 0 and #chosen == 0 then
     chosen[1] = { id = id, member = member }
-    break
+    return true
   elseif tonumber(want[3]) >= A.skips_max then
-    break
+    return true
   else
     passed[#passed + 1] = id
   end
+  return #chosen >= A.slots or looked >= page
+end
+for start = 0, A.scan_max - 1, page do
+  local members = call('ZRANGE', K.queue(A.model), start, start + page - 1)
+  for _, member in ipairs(members) do
+    full = look_at(member)
+    if full then break end
+  end
+  if full or #members < page then break end
 end
 
 -- 2. Hand over.
-local leases = {}
+local leases, reached = {}, 0
 for _, pick in ipairs(chosen) do
   local job = read_job(pick.id)
   dequeue(A.model, pick.member)
@@ -45,9 +55,7 @@ for _, pick in ipairs(chosen) do
   local attempt = call('HINCRBY', K.job(job.id), 'attempt', 1)
   call('HSET', K.job(job.id), 'status', 'running', 'worker', A.worker, 'company', 0, 'next_index', 0)
   call('HSETNX', K.job(job.id), 'started_ms', NOW)
-  if tonumber(job.arrival) > tonumber(call('HGET', K.model(A.model), 'frontier') or 0) then
-    call('HSET', K.model(A.model), 'frontier', job.arrival)
-  end
+  reached = math.max(reached, tonumber(job.arrival))
   -- Only a bid sets the last accepted multiplier: an automatic price follows it and must not hold it up.
   if job.offered == '1' then
     call('HSET', K.model(A.model), 'last_multiplier', job.multiplier_milli, 'empty_ms', 0)
@@ -61,5 +69,14 @@ for _, pick in ipairs(chosen) do
     job.set_prompt_fee, job.fee_per_token, call('GET', K.input(job.id)) }
 end
 
-if #chosen > 0 then mark_company(A.worker) end
+if #chosen == 0 then return leases end
+mark_company(A.worker)
+
+-- 3. The frontier, up to where the line has been served. Nobody who waits arrived before their rank: a bid that was
+-- taken from far behind does not move it past them.
+local first = call('ZRANGE', K.queue(A.model), 0, 0, 'WITHSCORES')
+if first[2] then reached = math.min(reached, tonumber(first[2])) end
+if reached > tonumber(call('HGET', K.model(A.model), 'frontier') or 0) then
+  call('HSET', K.model(A.model), 'frontier', int(reached))
+end
 return leases

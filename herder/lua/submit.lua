@@ -28,16 +28,19 @@ local available = tonumber(account[1])
 if available < A.fee then return { 'POOR', available } end
 
 -- 3. Tour 3/8: the place in line. The account's own clock, but never before the frontier or the window, never after
--- now; a bid moves it forward by its head start.
+-- now; a bid moves it forward by its head start. An empty line has been served up to now.
 local market = call('HMGET', K.model(A.model), 'frontier', 'us_per_token')
 local us_per_token = tonumber(market[2] or A.us_per_token_default)
-local floor = math.min(NOW, math.max(tonumber(market[1] or 0), NOW - A.window_ms))
+local frontier = tonumber(market[1] or 0)
+if depth == 0 then frontier = math.max(frontier, NOW) end
+local floor = math.min(NOW, math.max(frontier, NOW - A.window_ms))
 local arrival = math.max(tonumber(call('ZSCORE', K.clocks(A.model), A.account) or 0), floor)
 local rank = arrival - A.head_start_ms
 local sequence = call('INCR', K.sequence())
 local member = string.format('%016.0f', sequence) .. ':' .. A.job
 
 -- 4. The hold, the job, the queue.
+call('HSET', K.model(A.model), 'frontier', int(frontier))
 call('ZADD', K.clocks(A.model), arrival + math.floor(A.tokens * us_per_token / 1000), A.account)
 post('hold', A.account, 'available', 'held', A.fee, A.job)
 call('HSET', K.job(A.job), 'account', A.account, 'key_id', A.key_id, 'model', A.model, 'status', 'queued',

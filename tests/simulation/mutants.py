@@ -73,8 +73,8 @@ MUTANTS = (
     Mutant("input-leaks", "settle", "call('DEL', K.input(job.id))"),
     Mutant("idempotency-leaks", "submit", "call('PEXPIRE', remembered, A.idempotency_ttl_ms)"),
     Mutant("account-jobs-leak", "sweep", "call('ZREM', K.account_jobs(account), id)"),
-    Mutant("worker-leaks", "lease", "if #chosen > 0 then",
-           "if #chosen > 0 then call('HSET', K.worker(A.worker), 'x', 1);"),
+    Mutant("worker-leaks", "lease", "mark_company(A.worker)\n",
+           "mark_company(A.worker); call('HSET', K.worker(A.worker), 'x', 1)\n"),
 )  # fmt: skip
 
 
