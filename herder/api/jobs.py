@@ -44,7 +44,7 @@ from herder.errors import (
 from herder.lifecycle import LIVE, Status
 from herder.pricing import MILLI, Prices, affordable_tokens
 from herder.protocol import Accepted, Ask, JobRecord
-from herder.records import KeyRecord
+from herder.records import KeyRecord, ModelState
 
 PRICE_TRIES = 5
 FALLBACK_POLL_S = 2.0
@@ -98,16 +98,19 @@ async def submit(
     """
     # Tour 1/8: a prompt arrives, is checked, rendered and priced; nothing is held until the next step.
     herd = herd_of(request)
-    accepted = await _replayed(herd, key, body, idempotency_key)
+    accepted, state = await _replayed(herd, key, body, idempotency_key), None
     if accepted is None:
-        accepted = await _submitted(herd, key, body, idempotency_key)
+        accepted, state = await _submitted(herd, key, body, idempotency_key)
     record, account = await asyncio.gather(herd.broker.job(accepted.job_id), herd.ledger.account(key.account))
     if record is None:
         raise Conflict(f"the job of this Idempotency-Key, {accepted.job_id}, ended and is no longer kept")
     response.headers["Location"] = f"/v1/jobs/{accepted.job_id}"
     if accepted.replayed:
         response.headers["Idempotent-Replayed"] = "true"
-    fields = await _fields(herd, record)
+    if accepted.replayed or state is None:
+        fields = await _fields(herd, record)
+    else:
+        fields = job_fields(record, accepted.position, warning_of(state))
     return SubmittedJob(**fields, balance=account.available if account else 0)
 
 
@@ -125,7 +128,10 @@ async def _replayed(
     return Accepted(remembered[1], 0, replayed=True)
 
 
-async def _submitted(herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None) -> Accepted:
+async def _submitted(
+    herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None
+) -> tuple[Accepted, ModelState]:
+    """Check, render, price and submit; priced again where the list changed meanwhile. The job, and its model."""
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
     checked_against(herd.settings, body, body.tokens)
@@ -145,7 +151,7 @@ async def _submitted(herd: Herd, key: KeyRecord, body: JobRequest, idempotency_k
         except InsufficientFunds as error:
             raise await _poor(herd, ask, body, prices, error) from None
         herd.metrics.submitted.labels(ask.model).inc()
-        return accepted
+        return accepted, state
     raise Overloaded("the prices keep changing; try again", retry_after=1)
 
 
@@ -240,7 +246,8 @@ async def listed(
     queued = {record.model for record in records if record.status is Status.QUEUED}
     states = await asyncio.gather(*(herd.broker.model_state(model) for model in queued))
     warnings = {state.card.model: warning_of(state) for state in states if state is not None}
-    positions = await asyncio.gather(*(_position(herd, record) for record in records))
+    # One after the other: a hundred at once would open a hundred connections.
+    positions = [await _position(herd, record) for record in records]
     jobs = [
         Job(**job_fields(record, position, warnings.get(record.model)))  # type: ignore[arg-type]
         for record, position in zip(records, positions, strict=True)

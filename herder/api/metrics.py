@@ -32,6 +32,7 @@ class Metrics:
             "herder_jobs_submitted", "Jobs accepted here", ["model"], registry=self.registry
         )
         self.waiting = Gauge("herder_long_polls", "Long polls waiting here", registry=self.registry)
+        self.redis_up = Gauge("herder_redis_up", "Whether Redis answered this scrape", registry=self.registry)
         self._gauges = {
             name: Gauge(f"herder_{name}", text, ["model"], registry=self.registry)
             for name, text in (

@@ -51,12 +51,21 @@ async def readyz(request: Request) -> Ready:
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **declared(key=False)},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(request: Request) -> Response:
-    """Requests and refusals of this process; queues and workers of the herd, read at each scrape."""
+    """Requests and refusals of this process; queues and workers of the herd, read at each scrape.
+
+    Without Redis there are the former only, and `herder_redis_up` is 0.
+    """
     herd = herd_of(request)
-    states = await herd.broker.model_states()
+    try:
+        async with asyncio.timeout(READY_S_MAX):
+            states = await herd.broker.model_states()
+        herd.metrics.redis_up.set(1)
+    except (RedisUnavailable, TimeoutError):
+        states = []
+        herd.metrics.redis_up.set(0)
     return Response(herd.metrics.scrape(states), headers={"content-type": CONTENT_TYPE})
 
 

@@ -90,6 +90,11 @@ class Front:
         while self.herd.metrics.registry.get_sample_value("herder_long_polls") != clients:
             await self.herd.broker.ping()
 
+    async def until_full(self, full: bool) -> None:
+        """Until the herder finds Redis full, or no longer."""
+        while self.herd.full != full:
+            await self.herd.broker.ping()
+
     async def lease(self) -> Lease:
         """The next job, in the worker's hands."""
         (lease,) = await self.herd.broker.lease(WORKER, MODEL, slots=1, kv_free=10**6, kv_total=10**6)

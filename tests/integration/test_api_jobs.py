@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from herder.broker import Broker
 from herder.protocol import Outcome
 from herder.settings import Settings
 from tests.integration.api import Front, open_front, problem
@@ -234,8 +235,18 @@ async def test_a_model_without_a_worker_is_refused_where_the_settings_say_so(set
         problem(await front.anonymous.get("/readyz"), 503, "not_ready")
 
 
-async def test_a_full_redis_takes_no_more_prompts(front: Front) -> None:
-    front.herd.full = True
+async def test_a_full_redis_takes_no_more_prompts(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    share = 0.95
+
+    async def memory_share(self: Broker) -> float:
+        return share
+
+    monkeypatch.setattr(Broker, "memory_share", memory_share)
+    await front.until_full(True)  # the app looks each second by itself
     reply = await front.client.post("/v1/jobs", json={"prompt": "a", "tokens": 5})
     problem(reply, 503, "overloaded")
     assert reply.headers["retry-after"] == "5"
+    assert await front.balances() == (1_000, 0)
+    share = 0.5
+    await front.until_full(False)
+    await front.submit()

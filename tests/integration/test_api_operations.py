@@ -61,6 +61,7 @@ async def test_metrics_count_routes_not_addresses(front: Front) -> None:
     assert 'herder_refusals_total{code="not_found"} 2.0' in text
     assert f'herder_queue_length{{model="{MODEL}"}} 1.0' in text
     assert f'herder_workers{{model="{MODEL}"}} 1.0' in text
+    assert "herder_redis_up 1.0" in text
     assert job["id"] not in text
 
 
@@ -136,7 +137,8 @@ async def test_without_redis_everything_says_so_and_comes_back(settings: Setting
             await server.stop()
             assert (await front.anonymous.get("/healthz")).status_code == 200
             problem(await front.anonymous.get("/readyz"), 503, "not_ready")
-            for path in ("/info", "/metrics", "/v1/jobs", "/v1/account"):
+            assert "herder_redis_up 0.0" in (await front.anonymous.get("/metrics")).text
+            for path in ("/info", "/v1/jobs", "/v1/account"):
                 reply = await front.client.get(path)
                 problem(reply, 503, "redis_unavailable")
                 assert int(reply.headers["retry-after"]) >= 1
