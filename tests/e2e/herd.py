@@ -214,6 +214,9 @@ def herd(*options: str, folder: Path | None = None, **settings: object) -> Itera
         running = Up(folder or own, *options, **settings)
         try:
             yield running.start()
+        except BaseException:
+            print(running.told())  # shown by pytest beside the failure
+            raise
         finally:
             running.end()
 

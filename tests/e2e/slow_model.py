@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +12,8 @@ from tests.engines.random_model import Shape, build
 NAME = "slow"
 CONTEXT = 2048
 SHAPE = Shape(embedding=384, layers=6, heads=6, feed_forward=1024)
-PROBE_TOKENS = 32
+PROBE_TOKENS = 48
+PROBE_S = 120.0
 
 
 def slow_model(folder: Path) -> str:
@@ -24,11 +24,12 @@ def slow_model(folder: Path) -> str:
 
 def tokens_for(herder: Herder, seconds: float, at_once: int) -> int:
     """How many tokens an answer takes so long for, with so many jobs at once; measured, since machines differ."""
-    began = time.monotonic()
+
+    def warm_up(_: int) -> float:
+        job = herder.run("Warm up.", tokens=PROBE_TOKENS, temperature=0.8, timeout=PROBE_S)
+        assert job.result
+        return ((job.ended_ms or 0) - (job.started_ms or 0)) / max(1, job.result.completion_tokens)
+
     with ThreadPoolExecutor(at_once) as pool:
-        jobs = list(
-            pool.map(lambda _: herder.run("Warm up.", tokens=PROBE_TOKENS, timeout=120), range(at_once))
-        )
-    took = time.monotonic() - began
-    produced = max(job.result.completion_tokens for job in jobs if job.result)
-    return max(PROBE_TOKENS, min(CONTEXT // 2, round(seconds * produced / took)))
+        ms_per_token = max(pool.map(warm_up, range(at_once)))
+    return max(PROBE_TOKENS, min(CONTEXT // 2, round(seconds * 1000 / max(1.0, ms_per_token))))

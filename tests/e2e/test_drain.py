@@ -1,0 +1,78 @@
+"""Signals to stop: what runs is finished or handed back, what waits is there afterwards, nothing is paid twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from llama_herder import Herder, Job
+from tests.e2e.books import closed_books
+from tests.e2e.herd import Up, herd, short_folder, until
+from tests.e2e.slow_model import tokens_for
+
+LONG_S = 4.0
+ANSWER_S = 100.0
+SLOTS = 2
+
+
+def busy(herder: Herder, tokens: int) -> tuple[list[Job], list[Job]]:
+    """Fill both slots and leave as many in line: (running, queued)."""
+    running = [herder.submit(f"Long {i}", tokens=tokens) for i in range(SLOTS)]
+    until(lambda: all(herder.job(job.id).status == "running" for job in running), "both run")
+    queued = [herder.submit(f"Late {i}", tokens=16) for i in range(SLOTS)]
+    return running, queued
+
+
+def lapses(up: Up, job: Job) -> tuple[str, str]:
+    """How often the job's worker went away under it."""
+    fields = up.ask(lambda broker: broker.hash_of("job", job.id))
+    return fields["lapses_alone"], fields["lapses_company"]
+
+
+@pytest.mark.parametrize("how", ["finished", "at the deadline", "at once"])
+def test_a_stopped_herd_goes_on_where_it_was(slow: str, how: str) -> None:
+    settings = {"drain_ms": 100 if how == "at the deadline" else 60_000}
+    with (
+        short_folder() as folder,
+        herd("--slots", str(SLOTS), "--model", slow, folder=folder, **settings) as up,
+    ):
+        with up.client() as herder:
+            long = tokens_for(herder, LONG_S, SLOTS)
+            running, queued = busy(herder, long)
+        if how == "at once":
+            up.tell()
+            up.line(r"worker-1 │.*draining")
+        up.stop()
+        up.start()
+        with up.client() as herder:
+            ended = [herder.wait(job, ANSWER_S) for job in [*running, *queued]]
+        records = closed_books(up, [job.id for job in ended])
+        assert {job.status for job in ended} == {"succeeded"}
+        # An answer that the first herd gave is the first attempt's; what was handed back was run again.
+        attempts = {records[job.id].attempt for job in running}
+        assert attempts == ({1} if how == "finished" else {2})
+        assert {records[job.id].attempt for job in queued} == {1}
+        assert {lapses(up, job) for job in ended} == {("0", "0")}
+        up.stop()
+
+
+def test_a_worker_that_is_stopped_by_hand_drains_and_another_takes_its_place(slow: str) -> None:
+    with herd("--slots", str(SLOTS), "--model", slow) as up:
+        with up.client() as herder:
+            running, queued = busy(herder, tokens_for(herder, LONG_S, SLOTS))
+            pid = up.kill("worker-1", number=15)
+            up.until_restarted("worker-1", pid)
+            ended = [herder.wait(job, ANSWER_S) for job in [*running, *queued]]
+        records = closed_books(up, [job.id for job in ended])
+        assert {records[job.id].attempt for job in ended} == {1}
+        up.stop()
+
+
+def test_a_herd_that_is_stopped_while_it_starts_ends_cleanly(slow: str) -> None:
+    with short_folder() as folder:
+        up = Up(folder, "--model", slow)
+        try:
+            up.launch()
+            up.line(r"worker-1 +│ runs as process")
+            up.stop()
+        finally:
+            up.end()
