@@ -36,7 +36,7 @@ def client_settings(url: str, api_key: str | None, timeout: float) -> dict[str, 
     return {
         "base_url": url,
         "headers": {
-            "User-Agent": f"llama-herder/{_version()}",
+            "User-Agent": f"llama-herder/{installed_version()}",
             "Accept": "application/json",
             **authorization(key),
         },
@@ -48,7 +48,8 @@ def client_settings(url: str, api_key: str | None, timeout: float) -> dict[str, 
     }
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """The version of the library; 0 where it is not installed but lies on the path."""
     try:
         return metadata.version("llama-herder")
     except metadata.PackageNotFoundError:

@@ -11,6 +11,7 @@ import typer
 import typer.main
 
 from llama_herder._core import one_line
+from llama_herder._http import installed_version
 from llama_herder.cli import account, herd, output, run, server
 from llama_herder.cli.output import Exit, UsageProblem
 from llama_herder.errors import HerderError
@@ -27,9 +28,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         ctx: typer.Context, version: bool = typer.Option(False, "--version", help="print the version")
     ) -> None:
         if version:
-            from importlib.metadata import version as version_of
-
-            print(f"llama-herder {version_of('llama-herder')}")
+            print(f"llama-herder {installed_version()}")
             raise typer.Exit
         if ctx.invoked_subcommand is None:
             print(ctx.get_help())

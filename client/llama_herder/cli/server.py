@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "Start a herd, pay for a prompt, watch it answered, stop.",
     "audit": "Fold the postings and compare every balance.",
     "config": "Every setting, and where its value comes from.",
+    "admin-key": "Make an admin key, straight in Redis.",
 }
 
 
