@@ -43,11 +43,13 @@ class Intake:
         """Let all of it happen; returns the sequences that ended by it."""
         ended: list[Sequence] = []
         for key in self._lost:
-            scheduler.drop(key)
+            ended += scheduler.drop(key)
         for sequence in self._arrived:
-            if sequence.key not in self._lost:
+            if sequence.key in self._lost:
+                sequence.fail("lost", "another attempt owns the job")
+            else:
                 scheduler.admit(sequence)
-                ended += [sequence] if sequence.ended else []
+            ended += [sequence] if sequence.ended else []
         for job_id in self._cancels:
             ended += scheduler.cancel(job_id)
         self._arrived, self._cancels, self._lost = [], set(), set()

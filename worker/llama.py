@@ -44,7 +44,6 @@ class Batch:
 
     def __init__(self, tokens: int) -> None:
         self.limit = tokens
-        self.count = 0
         self._token = np.zeros(tokens, np.int32)
         self._pos = np.zeros(tokens, np.int32)
         self._seq = np.zeros(tokens, np.int32)
@@ -79,7 +78,7 @@ class Batch:
                 self._logits[end - 1] = 1
                 wanted.append((row.slot, end - 1))
             at = end
-        self.count = self.native.n_tokens = at
+        self.native.n_tokens = at
         return wanted
 
 
@@ -276,7 +275,7 @@ class LlamaEngine:
         return {slot: self._choose(slot, index, logits[i]) for i, (slot, index) in enumerate(wanted)}
 
     def _choose(self, slot: int, index: int, logits: npt.NDArray[np.float32]) -> int:
-        """The next token of a slot; `index` is its row's place in the batch, `logits` that row."""
+        """The slot's next token; `index` is its row's place in the batch, `logits` that row."""
         sampler = self._samplers[slot]
         # Greedy needs no candidate list of the whole vocabulary.
         token = int(logits.argmax()) if sampler.greedy else sampler.sample(self._context, index)

@@ -50,6 +50,11 @@ class Outbox:
         """Attempts that have ended and whose settlement is not answered."""
         return sum(report.sequence.ended for report in self._reports.values())
 
+    @property
+    def clear(self) -> bool:
+        """Whether nothing is left to send: no text, no chunk without a reply, no settlement."""
+        return not any(r.pending or r.unreported or r.sequence.ended for r in self._reports.values())
+
     def track(self, sequence: Sequence) -> None:
         """A job has been leased."""
         self._reports[sequence.key] = Report(sequence)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 STEP_TARGET_MS = 200.0
-FIRST_BUDGET = 64
+FIRST_BUDGET = 32
 LEAST_BUDGET = 8
 SMOOTHING = 0.3
 SPEED_HALF_LIFE_MS = 10_000.0

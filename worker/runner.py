@@ -100,13 +100,11 @@ class Runner:
     async def run(self) -> None:
         """Serve until stopped. Raises RedisGone, or whatever broke: a worker that is in doubt ends."""
         await self._leases.register(self.stats)
-        loops = (self._lease_loop, self._decode_loop, self._report_loop, self._renew_loop)
+        loops = [self._lease_loop, self._decode_loop, self._report_loop, self._renew_loop]
+        loops += [self._queue_bell_loop, self._worker_bell_loop]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(loop()) for loop in loops]
-                tasks += [
-                    group.create_task(loop()) for loop in (self._queue_bell_loop, self._worker_bell_loop)
-                ]
                 await self._stopping.wait()
                 log.info("draining", held=len(self._outbox))
                 await self._drained()
@@ -246,7 +244,7 @@ class Runner:
                 completion_tokens=settlement.completion_tokens,
                 error=settlement.error_code,
             )
-        return not self._outbox.settlements()
+        return self._outbox.clear
 
     def _cancel(self, job_id: str) -> None:
         self._intake.cancel(job_id)

@@ -78,12 +78,13 @@ class Scheduler:
         self._clear_ended()
         return found
 
-    def drop(self, key: Key) -> None:
-        """Forget an attempt whose result is no longer wanted."""
-        for sequence in self.held:
-            if sequence.key == key:
-                sequence.fail("lost", "another attempt owns the job")
+    def drop(self, key: Key) -> list[Sequence]:
+        """Forget an attempt whose result is no longer wanted; it ends without a settlement."""
+        found = [sequence for sequence in self.held if sequence.key == key]
+        for sequence in found:
+            sequence.fail("lost", "another attempt owns the job")
         self._clear_ended()
+        return found
 
     # --- plan --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,122 @@
+"""A bench for engines: the real scheduler over a real model, and how clear each of its choices was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from herder.pricing import Terms
+from herder.protocol import FinishReason, Lease, Sampling
+from worker.engine import Step
+from worker.llama import LlamaEngine
+from worker.scheduler import Scheduler
+from worker.sequence import Sequence
+
+_jobs = count(1)
+
+CLEAR = 0.05
+"""Top two logits at least so far apart must give the same token however the batch was composed."""
+
+
+def a_lease(
+    prompt: str,
+    *,
+    tokens: int = 24,
+    stop: tuple[str, ...] = (),
+    sampling: Sampling = Sampling(),  # noqa: B008
+    account: str = "alice",
+) -> Lease:
+    """A lease of a job of its own."""
+    return Lease(f"job_{next(_jobs)}", 1, account, prompt, tokens, stop, sampling, Terms(10, 1, 34, 34))
+
+
+class MeasuredEngine(LlamaEngine):
+    """Remembers of each choice how clear it was, and of each step what it held."""
+
+    def __init__(self, path: Path, **more: int) -> None:
+        super().__init__(path, **more)
+        self.gaps: dict[int, float] = {}
+        self.steps: list[Step] = []
+
+    def step(self, step: Step) -> dict[int, int]:
+        """As it is, remembered."""
+        self.steps.append(step)
+        self.gaps = {}
+        return super().step(step)
+
+    def _choose(self, slot: int, index: int, logits: npt.NDArray[np.float32]) -> int:
+        second, first = np.partition(logits, -2)[-2:]
+        self.gaps[slot] = float(first - second)
+        return super()._choose(slot, index, logits)
+
+
+@dataclass
+class Answer:
+    """What one job came to: its tokens (the one that ended it too), and how clear each choice was."""
+
+    tokens: list[int] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+    text: str = ""
+    finish: FinishReason | None = None
+    cached: int = 0
+
+
+class Driver:
+    """Steps a scheduler and an engine by hand."""
+
+    def __init__(self, engine: MeasuredEngine) -> None:
+        self.engine = engine
+        self.scheduler = Scheduler(engine.facts)
+        self.answers: dict[str, Answer] = {}
+        # What an earlier driver has left in the cache is not this scheduler's.
+        self._clean = tuple((slot, 0) for slot in range(engine.facts.slots))
+
+    def admit(self, lease: Lease) -> Sequence:
+        """Take a job in."""
+        sequence = Sequence(lease, self.engine.tokenize(lease.prompt))
+        self.answers[lease.job_id] = Answer()
+        self.scheduler.admit(sequence)
+        assert not sequence.ended, sequence.failure
+        return sequence
+
+    def step(self) -> bool:
+        """One step; False when there was nothing to do."""
+        step = self.scheduler.plan()
+        if step is None:
+            return False
+        whole = Step(step.rows, self._clean + step.trims, step.opens)
+        self._clean = ()
+        sampled = self.engine.step(whole)
+        for sequence in self.scheduler.apply(step, sampled, 5.0, self.engine.piece, self.engine.ends):
+            slot = sequence.slot
+            assert slot is not None
+            answer = self.answers[sequence.lease.job_id]
+            answer.tokens.append(sampled[slot])
+            answer.gaps.append(self.engine.gaps[slot])
+            answer.text, answer.finish, answer.cached = sequence.text, sequence.finish, sequence.cached
+        return True
+
+    def run(self, *leases: Lease) -> list[Answer]:
+        """Answer these jobs together, to the end."""
+        for lease in leases:
+            self.admit(lease)
+        for _ in range(10_000):
+            if not self.step():
+                return [self.answers[lease.job_id] for lease in leases]
+        raise AssertionError("it never ends")
+
+
+def same(left: Answer, right: Answer) -> bool:
+    """Whether two answers agree as far as the model was clear; asserts that they part only where it was not."""
+    for i, (a, b) in enumerate(zip(left.tokens, right.tokens, strict=False)):
+        if a != b:
+            gap = min(left.gaps[i], right.gaps[i])
+            assert gap < CLEAR, f"token {i} differs although the top two logits are {gap:.3f} apart"
+            return False
+    assert left.tokens == right.tokens
+    assert (left.text, left.finish) == (right.text, right.finish)
+    return True

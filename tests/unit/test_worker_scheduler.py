@@ -1,0 +1,136 @@
+"""What the next step holds: who goes first, how much prefill it bears, who gets which slot."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.worker_bench import a_lease
+from worker.engine import Step
+from worker.fake import FakeEngine
+from worker.pace import FIRST_BUDGET, LEAST_BUDGET, STEP_TARGET_MS, PrefillPace, Speed
+from worker.prefix import IdleSlots, Kept
+from worker.scheduler import REFUSALS_MAX, Scheduler
+from worker.sequence import Sequence
+
+
+def admitted(scheduler: Scheduler, prompt: str, **more: object) -> Sequence:
+    """A sequence, admitted."""
+    sequence = Sequence(a_lease(prompt, **more), list(prompt.encode()))
+    scheduler.admit(sequence)
+    return sequence
+
+
+def run(scheduler: Scheduler, engine: FakeEngine, ms: float = 1.0) -> Step:
+    """One step; what was planned."""
+    step = scheduler.plan()
+    assert step is not None
+    scheduler.apply(step, engine.step(step), ms, engine.piece, engine.ends)
+    return step
+
+
+def test_decode_rows_come_first_and_a_long_prompt_comes_in_parts() -> None:
+    engine = FakeEngine(slots=2, context=1_000)
+    scheduler = Scheduler(engine.facts)
+    short = admitted(scheduler, "ab", tokens=200)
+    run(scheduler, engine)
+    long = admitted(scheduler, "x" * 500)
+    parts = []
+    step = Step(())
+    while not long.decoding:
+        step = run(scheduler, engine, ms=STEP_TARGET_MS)
+        assert step.rows[0].slot == short.slot
+        parts.append(len(step.rows[1].tokens))
+    assert sum(parts) == 500
+    assert max(parts) <= 2 * FIRST_BUDGET
+    assert max(parts[-5:]) < FIRST_BUDGET  # it was slow, so it got less
+    assert [row.sample for row in step.rows] == [True, True]
+
+
+def test_the_budget_follows_the_measured_time_and_those_who_wait() -> None:
+    fast = PrefillPace(slots=4, batch_tokens=2_048)
+    assert fast.budget(0) == FIRST_BUDGET
+    for _ in range(10):
+        fast.measured(0, fast.budget(0), 5.0)
+    assert fast.budget(0) > 1_000
+    slow = PrefillPace(slots=4, batch_tokens=2_048)
+    slow.measured(0, 64, 640.0)  # 10 ms a token
+    assert slow.budget(0) == 20
+    slow.measured(4, 0, 50.0)
+    budgets = [slow.budget(decoding) for decoding in range(4)]
+    assert budgets == sorted(budgets, reverse=True)
+    assert budgets[3] >= LEAST_BUDGET
+    slow.measured(0, 64, 64_000.0)
+    assert slow.budget(3) == LEAST_BUDGET  # little, but never nothing
+
+
+def test_a_budget_never_overfills_the_batch() -> None:
+    pace = PrefillPace(slots=300, batch_tokens=256)
+    assert pace.budget(250) == 6
+    pace.refused()
+    assert PrefillPace(slots=4, batch_tokens=2_048).budget(0) // 2 == _refused_once()
+
+
+def _refused_once() -> int:
+    pace = PrefillPace(slots=4, batch_tokens=2_048)
+    pace.refused()
+    return pace.budget(0)
+
+
+def test_a_job_that_does_not_fit_yet_waits_and_is_not_overtaken() -> None:
+    engine = FakeEngine(slots=3, context=100, kv_tokens=120)
+    scheduler = Scheduler(engine.facts)
+    first = admitted(scheduler, "a" * 60, tokens=20)
+    big = admitted(scheduler, "b" * 60, tokens=20)
+    small = admitted(scheduler, "c", tokens=1)
+    assert scheduler.free_slots == 0
+    assert scheduler.kv_free == 0
+    while not first.ended:
+        run(scheduler, engine)
+        assert small.slot is None
+    run(scheduler, engine)
+    assert big.slot is not None
+    assert small.slot is not None
+
+
+def test_speed_counts_all_sequences_over_busy_time() -> None:
+    speed = Speed()
+    assert speed.tokens_per_second == 0
+    for _ in range(100):
+        speed.measured(4, 100.0)
+    assert speed.tokens_per_second == pytest.approx(40)
+    for _ in range(300):
+        speed.measured(8, 100.0)
+    assert 70 < speed.tokens_per_second < 80
+
+
+def test_refusals_without_end_give_up_the_youngest_only() -> None:
+    engine = FakeEngine(slots=2, context=100)
+    scheduler = Scheduler(engine.facts)
+    old = admitted(scheduler, "old", tokens=50)
+    run(scheduler, engine)
+    young = admitted(scheduler, "young", tokens=50)
+    given_up: list[Sequence] = []
+    for _ in range(REFUSALS_MAX):
+        step = scheduler.plan()
+        assert step is not None
+        given_up += scheduler.refused(step)
+    assert given_up == [young]
+    assert young.failure is not None
+    assert young.failure.code == "engine_error"
+    assert not old.ended
+
+
+def test_an_idle_slot_is_chosen_for_what_it_keeps() -> None:
+    idle = IdleSlots(4)
+    for slot in range(4):
+        idle.take("nobody", [1])
+        idle.give(slot, None)
+    taken = [idle.take("a", [9])[0] for _ in range(4)]
+    for slot, tokens in zip(taken, [(1, 2, 3), (1, 2, 3, 4, 5), (7,), (1,)], strict=True):
+        idle.give(slot, Kept("a", tokens))
+    assert idle.kept_tokens == 10
+    assert idle.take("a", [1, 2, 3, 4, 6]) == (taken[1], 4)
+    assert idle.take("b", [1, 2, 3]) == (taken[0], 0)  # the least recently used one, and nothing of it
+    assert idle.take("a", [1]) == (taken[2], 0)  # a prompt's last token is always decoded
+    assert idle.evict() == taken[3]
+    assert idle.evict() is None
