@@ -10,11 +10,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from herder.broker import Broker
+from herder.errors import RedisUnavailable
 from herder.ledger import posting
 from herder.lifecycle import LIVE, Status
 from herder.records import AuditReport, AuditRow, PostingKind
 
 PAGE = 5_000
+SNAPSHOT_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,23 @@ async def audit(broker: Broker) -> AuditReport:
 
 
 async def _snapshot(broker: Broker) -> _Snapshot:
-    names = [n.decode() for n in await broker.fetch(broker.redis.zrange(broker.keys("accounts"), 0, -1))]
-    pipe = broker.redis.pipeline(transaction=True)
-    pipe.hmget(broker.keys("books"), ["revenue", "mint"])
-    for name in names:
-        pipe.hmget(broker.keys("account", name), ["available", "held"])
-        pipe.xrevrange(broker.keys("ledger", name), count=1)
-    replies = await broker.fetch(pipe.execute())
-    revenue, mint = (int(value or 0) for value in replies[0])
+    """One moment of all balances; taken again where an account was made between listing and reading."""
+    for _ in range(SNAPSHOT_TRIES):
+        names = [n.decode() for n in await broker.fetch(broker.redis.zrange(broker.keys("accounts"), 0, -1))]
+        pipe = broker.redis.pipeline(transaction=True)
+        pipe.zcard(broker.keys("accounts"))
+        pipe.hmget(broker.keys("books"), ["revenue", "mint"])
+        for name in names:
+            pipe.hmget(broker.keys("account", name), ["available", "held"])
+            pipe.xrevrange(broker.keys("ledger", name), count=1)
+        count, books, *replies = await broker.fetch(pipe.execute())
+        if count == len(names):
+            break
+    else:
+        raise RedisUnavailable(f"accounts are being made too fast to audit them ({SNAPSHOT_TRIES} tries)")
+    revenue, mint = (int(value or 0) for value in books)
     accounts = []
-    for i, name in enumerate(names):
-        available, held = replies[1 + 2 * i]
-        newest = replies[2 + 2 * i]
+    for name, (available, held), newest in zip(names, replies[::2], replies[1::2], strict=True):
         accounts.append((name, int(available), int(held), newest[0][0].decode() if newest else "0-0"))
     return _Snapshot(accounts, revenue, mint)
 
@@ -114,10 +121,19 @@ def _check_job(fold: _Fold, job_id: str, sums: Counter[PostingKind]) -> None:
 
 
 async def _check_holds(broker: Broker, fold: _Fold) -> None:
-    """Every open hold belongs to a live job with just that hold; a job may have ended since the snapshot."""
+    """Every open hold belongs to a live job with just that hold, or to one that has ended since the snapshot."""
     for job_id, hold in fold.open_holds.items():
         fields = await broker.hash_of("job", job_id)
         if not fields:
             fold.problems.append(f"job {job_id}: {hold} credits are held for a job that does not exist")
         elif Status(fields["status"]) in LIVE and int(fields["hold"]) != hold:
             fold.problems.append(f"job {job_id}: its hold is {fields['hold']}, its postings say {hold}")
+        elif Status(fields["status"]) not in LIVE and not await _given_up(broker, fields["account"], job_id):
+            fold.problems.append(f"job {job_id}: {hold} credits are held for a job that has ended")
+
+
+async def _given_up(broker: Broker, account: str, job_id: str) -> bool:
+    """Whether a hold that was open in the snapshot has been captured or voided since: the newest postings say so."""
+    rows = await broker.fetch(broker.redis.xrevrange(broker.keys("ledger", account), count=PAGE))
+    made = (posting(entry, fields) for entry, fields in rows)
+    return any(p.job_id == job_id and p.kind in (PostingKind.CAPTURE, PostingKind.VOID) for p in made)
