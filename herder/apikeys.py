@@ -54,6 +54,11 @@ def key_hmac(secret: bytes, key: str) -> str:
     return hmac.new(secret, key.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
+def has_key_secret(settings: Settings) -> bool:
+    """Whether there is a secret already; `key_secret` would otherwise make one."""
+    return bool(settings.key_secret.get_secret_value()) or (settings.data_dir / _SECRET_FILE).exists()
+
+
 def key_secret(settings: Settings) -> bytes:
     """The secret of the HMAC: HERDER_KEY_SECRET, or a file (mode 0600) that is made once in the data directory.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from herder.apikeys import key_secret
+from herder.apikeys import has_key_secret, key_secret
 from herder.broker import Broker
+from herder.errors import SetupError
 from herder.ledger import Ledger
 from herder.records import Role
 from herder.settings import Settings
@@ -37,7 +38,15 @@ async def first_keys(broker: Broker, settings: Settings) -> FirstKeys | None:
 
 
 async def new_admin_key(broker: Broker, settings: Settings, label: str) -> str:
-    """An admin key more, straight in Redis: for whoever runs the machine and has none."""
+    """An admin key more, straight in Redis: for whoever runs the machine and has none.
+
+    Raises SetupError where the herd has accounts but its key secret is not here: such a key would open nothing.
+    """
+    if not has_key_secret(settings) and await broker.fetch(broker.redis.exists(broker.keys("accounts"))):
+        raise SetupError(
+            f"the key secret of this herd is not in {settings.data_dir.resolve()}: name the herd's --data-dir, "
+            "or set HERDER_KEY_SECRET"
+        )
     ledger = Ledger(broker, key_secret(settings))
     if await ledger.account(ADMIN) is None:
         await ledger.create_account(ADMIN)

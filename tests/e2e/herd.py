@@ -104,9 +104,9 @@ class Up:
         self._process.stdout.close()
         return code
 
-    def stop(self) -> None:
-        """SIGTERM; it ends with 0 and leaves no process behind."""
-        self.tell()
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """SIGTERM, or another signal to stop; it ends with 0 and leaves no process behind."""
+        self.tell(number)
         assert self.ended() == 0, self.told()
         assert [pid for _, pid in self.processes() if alive(pid)] == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -43,7 +44,7 @@ def test_two_herds_at_once(up: Up) -> None:
         for herd_of, key in ((up, other.keys["demo"]), (other, up.keys["admin"])):
             with Herder(herd_of.url, api_key=key) as stranger, pytest.raises(InvalidKey):
                 stranger.account()
-        other.stop()
+        other.stop(signal.SIGINT)
         with up.client() as ours:
             assert ours.run(QUESTION, tokens=40, timeout=60).text == job.text
     closed_books(up, [job.id])

@@ -58,6 +58,9 @@ def test_a_redis_without_a_log_is_warned_of_and_outlives_the_herd() -> None:
             key = run_command(
                 "admin-key", "--data-dir", DATA, folder=folder, environment=up.settings
             ).stdout.strip()
+            lost = run_command("admin-key", "--redis-url", url, folder=folder)
+            assert (lost.returncode, lost.stdout, lost.stderr.count("\n")) == (2, "", 1)
+            assert "key secret" in lost.stderr
             with Herder(up.url, api_key=key) as admin:
                 admin.admin.create("ann", credits=100)
                 ann = admin.admin.create_key("ann").key
