@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from herder.api import accounts, admin, info, jobs, operations, problems, quote, schema
 from herder.api.callers import proxy_networks
 from herder.api.envelope import Envelope
+from herder.api.market import Market
 from herder.api.metrics import Metrics
 from herder.api.state import Herd
 from herder.apikeys import key_secret
@@ -90,7 +91,16 @@ async def _herd(
     renderer, counter = Renderer(), Counter(broker.vocab)
     stack.push_async_callback(renderer.close)
     stack.push_async_callback(counter.close)
-    return Herd(settings, broker, Ledger(broker, key_secret(settings)), bell, renderer, counter, metrics)
+    return Herd(
+        settings=settings,
+        broker=broker,
+        ledger=Ledger(broker, key_secret(settings)),
+        bell=bell,
+        renderer=renderer,
+        counter=counter,
+        metrics=metrics,
+        market=Market(broker),
+    )
 
 
 def _background(

@@ -139,7 +139,7 @@ async def _submitted(
     refuse_without_worker(herd, state)
     prompt = await prompt_of(herd, state.card, body, body.tokens)
     for _ in range(PRICE_TRIES):
-        prices = await herd.broker.prices()
+        prices = await herd.market.prices()
         sold = sale_of(herd, prices, state, body, body.tokens)
         ask = ask_of(key, state, body, prompt=prompt, sold=sold, prices=prices, tokens=body.tokens)
         if idempotency_key is not None:
@@ -147,6 +147,7 @@ async def _submitted(
         try:
             accepted = await herd.broker.submit(ask)
         except PricesChanged:
+            herd.market.forget()
             continue
         except InsufficientFunds as error:
             raise await _poor(herd, ask, body, prices, error) from None
@@ -244,8 +245,7 @@ async def listed(
     herd = herd_of(request)
     records, after = await herd.broker.jobs(key.account, before=cursor, limit=limit)
     queued = {record.model for record in records if record.status is Status.QUEUED}
-    states = await asyncio.gather(*(herd.broker.model_state(model) for model in queued))
-    warnings = {state.card.model: warning_of(state) for state in states if state is not None}
+    warnings = {model: warning_of(await herd.market.state(model)) for model in queued}
     # One after the other: a hundred at once would open a hundred connections.
     positions = [await _position(herd, record) for record in records]
     jobs = [
@@ -290,5 +290,5 @@ async def _fields(herd: Herd, record: JobRecord) -> dict[str, Any]:
     """A job's fields, with what only matters while it is queued."""
     if record.status is not Status.QUEUED:
         return job_fields(record, None, None)
-    position, state = await asyncio.gather(_position(herd, record), herd.broker.model_state(record.model))
+    position, state = await asyncio.gather(_position(herd, record), herd.market.state(record.model))
     return job_fields(record, position, warning_of(state))

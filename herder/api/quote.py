@@ -51,7 +51,7 @@ async def quote(request: Request, key: Caller, body: QuoteBody) -> Quote:
     checked_against(herd.settings, body, tokens)
     state = await model_of(herd, body.model)
     account = await herd.ledger.account(key.account)
-    prices = await herd.broker.prices()
+    prices = await herd.market.prices()
     sold, refusal = _sale(herd, prices, state, body, tokens)
     balance = account.available if account else 0
     refusal = await _refusal(herd, state, account, body, tokens) or refusal or _funds(sold, balance)

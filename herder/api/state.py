@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from herder.api.market import Market
 from herder.api.metrics import Metrics
 from herder.broker import Broker
 from herder.counting import Counter
@@ -20,6 +21,14 @@ from herder.prompts import Renderer
 from herder.settings import Settings
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass
+class Allowance:
+    """Requests that a key may still make here before its rate limit is asked in Redis again, by one at a time."""
+
+    left: int = 0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass
@@ -33,11 +42,13 @@ class Herd:
     renderer: Renderer
     counter: Counter
     metrics: Metrics
+    market: Market
     proxies: tuple[Network, ...] = ()
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     full: bool = False
     # Addresses that failed to authenticate too often, and until when (monotonic seconds) they are not even looked at.
     barred: dict[str, float] = field(default_factory=dict)
+    allowances: dict[str, Allowance] = field(default_factory=dict)
 
 
 def herd_of(request: Request) -> Herd:

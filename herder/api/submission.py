@@ -34,13 +34,13 @@ class Prompt:
 
 async def model_of(herd: Herd, name: str | None) -> ModelState:
     """The model that was named, or the default one. Raises UnknownModel."""
-    state = await herd.broker.model_state(name) if name is not None else None
+    state = await herd.market.state(name) if name is not None else None
     if state is not None:
         return state
     models = await herd.broker.models()
     if name is None:
         name = models[0] if len(models) == 1 else default_model(herd.settings.model)
-        state = await herd.broker.model_state(name)
+        state = await herd.market.state(name)
         if state is not None:
             return state
     known = f"there are: {', '.join(models)[:500]}" if models else "no worker has registered a model yet"

@@ -71,6 +71,12 @@ class Front:
     async def worker(self, card: ModelCard = CARD) -> None:
         """A worker comes."""
         await self.herd.broker.register_worker(WORKER, card, STATS, None)
+        self.herd.market.forget()
+
+    async def leave(self) -> None:
+        """The worker goes."""
+        await self.herd.broker.leave(WORKER)
+        self.herd.market.forget()
 
     async def submit(self, **body: Any) -> dict[str, Any]:
         """A job of alice's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 
@@ -105,3 +106,17 @@ async def test_cors_only_for_listed_origins(settings: Settings) -> None:
 async def test_no_cors_where_no_origin_is_listed(front: Front) -> None:
     reply = await front.anonymous.get("/healthz", headers={"Origin": "https://a.example"})
     assert "access-control-allow-origin" not in reply.headers
+
+
+async def test_a_rush_on_one_key_takes_one_write_a_second_of_its_limit(front: Front) -> None:
+    taken = []
+    throttle = front.herd.ledger.throttle
+
+    async def counted(subject: str, per_minute: int) -> int:
+        taken.append((subject, per_minute))
+        return await throttle(subject, per_minute)
+
+    front.herd.ledger.throttle = counted  # type: ignore[method-assign]
+    replies = await asyncio.gather(*(front.client.get("/v1/account") for _ in range(150)))
+    assert {reply.status_code for reply in replies} == {200}
+    assert [per_minute for _, per_minute in taken] == [60, 60], "6,000 a minute, in blocks of 100"

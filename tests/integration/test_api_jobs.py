@@ -219,7 +219,7 @@ async def test_jobs_are_listed_newest_first_in_pages(front: Front) -> None:
 
 
 async def test_a_model_without_a_worker_takes_jobs_with_a_warning(front: Front) -> None:
-    await front.herd.broker.leave("w1")
+    await front.leave()
     job = await front.submit()
     assert "no live worker" in job["warning"]
     assert "no live worker" in (await front.client.get("/v1/jobs")).json()["jobs"][0]["warning"]
@@ -228,7 +228,7 @@ async def test_a_model_without_a_worker_takes_jobs_with_a_warning(front: Front) 
 async def test_a_model_without_a_worker_is_refused_where_the_settings_say_so(settings: Settings) -> None:
     async with open_front(settings.model_copy(update={"refuse_without_worker": True})) as front:
         await front.submit()
-        await front.herd.broker.leave("w1")
+        await front.leave()
         reply = await front.client.post("/v1/jobs", json={"prompt": "a", "tokens": 5})
         assert problem(reply, 503, "no_worker")
         assert int(reply.headers["retry-after"]) >= 1
