@@ -127,8 +127,10 @@ class Doorbell:
         while True:
             try:
                 async with self._client.pubsub() as pubsub:
-                    if self._listeners:
-                        await pubsub.subscribe(*self._listeners)
+                    asked: set[str] = set()
+                    while fresh := set(self._listeners) - asked:  # more may come while this waits
+                        await pubsub.subscribe(*fresh)
+                        asked |= fresh
                     self._pubsub = pubsub
                     if lost:
                         self._ring_everybody()
