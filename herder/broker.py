@@ -240,7 +240,11 @@ async def connect(settings: Settings, clock: Clock | None = None, *, attempts: i
                 await broker.close()
                 raise
             await asyncio.sleep(0.2)
-    await broker.check_schema()
+    try:
+        await broker.check_schema()
+    except BaseException:
+        await broker.close()
+        raise
     return broker
 
 
