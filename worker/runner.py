@@ -1,6 +1,6 @@
 """The worker's loop: lease → admit → plan → decode → apply → report.
 
-Five tasks share one event loop. One of them hands steps to the engine's own thread, one after the other; the others
+Six tasks share one event loop. One of them hands steps to the engine's own thread, one after the other; the others
 talk to the broker meanwhile. The scheduler is touched only between steps. Must not know of llama_cpp or of Redis.
 """
 
