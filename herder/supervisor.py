@@ -33,14 +33,15 @@ class Child:
     """One supervised process, in a session of its own.
 
     `command` makes its arguments anew for each start (so that each has an identity of its own); `ended_by_itself` is
-    awaited with the exit code after each end that nobody asked for, before the restart.
+    awaited with the exit code after each end that nobody asked for, before the restart, and says whether the process
+    had been at work: then it starts from the least back-off again, however short its life.
     """
 
     name: str
     command: Callable[[], Sequence[str]]
     env: Mapping[str, str]
     print_line: Print
-    ended_by_itself: Callable[[int], Awaitable[None]] | None = None
+    ended_by_itself: Callable[[int], Awaitable[bool]] | None = None
     restarts: int = 0
     last_line: str = ""
     process: asyncio.subprocess.Process | None = None
@@ -87,11 +88,13 @@ class Child:
             code = await self._run_once()
             if self._stopping.is_set() or code in EXITS_FOR_GOOD:
                 return code
-            pause_s = backoff_s(pause_s, loop.time() - started)
+            healthy = loop.time() - started >= HEALTHY_S
             self.restarts += 1
-            self.print_line(self.name, f"ended with {_told(code)}; starting it again in {pause_s:.1f} s")
-            if self.ended_by_itself is not None:
-                await self.ended_by_itself(code)
+            self.print_line(self.name, f"ended with {_told(code)}")
+            if self.ended_by_itself is not None and await self.ended_by_itself(code):
+                healthy = True
+            pause_s = backoff_s(pause_s, healthy)
+            self.print_line(self.name, f"is started again in {pause_s:.1f} s")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
@@ -149,9 +152,9 @@ def _kill_session(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def backoff_s(last_s: float, ran_s: float) -> float:
-    """The pause before a restart: the least after a run that was long enough, else twice the last one."""
-    if ran_s >= HEALTHY_S or not last_s:
+def backoff_s(last_s: float, healthy: bool) -> float:
+    """The pause before a restart: the least after a healthy run, else twice the last one."""
+    if healthy or not last_s:
         return BACKOFF_S_MIN
     return min(2 * last_s, BACKOFF_S_MAX)
 

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 from typing import Any
 
@@ -21,13 +20,13 @@ from herder.bootstrap import FirstKeys, first_keys
 from herder.broker import Broker, connect
 from herder.embedded import EmbeddedRedis, check_server
 from herder.errors import HerderError, SetupError
+from herder.ports import check_port, free_port, reachable
 from herder.settings import Settings
 from herder.supervisor import Child, Print, prefixed_printer
 
 READY_S = 120.0
 API_STOP_S = 10.0
 COURIER_STOP_S = 10.0
-REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (an address to connect to, not to bind)
 RELEASE_S = 10.0
 HAND_BACK_S = 15.0  # beyond the drain: what a worker may take to hand its jobs back
 
@@ -69,9 +68,8 @@ class Herd:
     @property
     def url(self) -> str:
         """Where the API is."""
-        host = REACHABLE.get(self.settings.host, self.settings.host)
         scheme = "https" if self.settings.tls_cert else "http"
-        return f"{scheme}://{host}:{self.settings.port}"
+        return f"{scheme}://{reachable(self.settings.host)}:{self.settings.port}"
 
     async def start(self) -> None:
         """Start everything and wait until the herd can answer. Raises SetupError, with everything stopped again."""
@@ -158,17 +156,20 @@ class Herd:
             current["id"] = f"{name}-{secrets.token_hex(4)}"
             return [sys.executable, "-m", "worker.main", "--id", current["id"], "--model", model]
 
-        async def ended_by_itself(code: int) -> None:
+        async def ended_by_itself(code: int) -> bool:
             # Nobody need wait for the lease: the supervisor knows that its child is dead.
             broker = self.broker
             assert broker is not None
             with contextlib.suppress(HerderError, TimeoutError):
                 async with asyncio.timeout(RELEASE_S):
+                    was_at_work = any(state.worker == current["id"] for state in await broker.worker_states())
                     killed = code == -signal.SIGKILL
                     taken = await broker.release(current["id"], None, died=code != 0, killed=killed)
                     await broker.leave(current["id"])
                     if taken:
                         self.print_line(name, f"{taken} of its jobs are back in line")
+                    return was_at_work
+            return False
 
         return Child(name, command, self._env(), self.print_line, ended_by_itself)
 
@@ -220,25 +221,6 @@ def as_environment(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value)
     return json.dumps(value) if isinstance(value, bool) else str(value)
-
-
-def free_port(host: str) -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def check_port(host: str, port: int) -> None:
-    """Raises SetupError when somebody listens there already."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SetupError(
-                f"cannot listen on {host}:{port} ({error.strerror}): choose another with --port or HERDER_PORT"
-            ) from error
 
 
 async def run(settings: Settings) -> int:

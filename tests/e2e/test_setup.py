@@ -87,7 +87,7 @@ def test_a_bad_model_ends_the_herd_with_its_name(fault: str) -> None:
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert str(model) in done.stderr
-    assert "starting it again" not in done.stdout
+    assert "is started again" not in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

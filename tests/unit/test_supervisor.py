@@ -33,7 +33,11 @@ class Said:
     @property
     def own(self) -> list[str]:
         """What the child printed, without the supervisor's remarks."""
-        return [line for _, line in self.lines if not line.startswith(("runs as", "ended with", "did not"))]
+        return [
+            line
+            for _, line in self.lines
+            if not line.startswith(("runs as", "ended with", "is started", "did not"))
+        ]
 
     async def until(self, wanted: Callable[[list[str]], bool]) -> None:
         """Wait until the child's own lines are so."""
@@ -61,20 +65,24 @@ async def started(code: str, said: Said, **more: object) -> AsyncIterator[Child]
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back-off in hundredths of a second."""
-    monkeypatch.setattr(supervisor, "BACKOFF_S_MIN", 0.01)
-    monkeypatch.setattr(supervisor, "BACKOFF_S_MAX", 0.04)
+    """Back-off in tenths of a second; no life is long enough."""
+    monkeypatch.setattr(supervisor, "BACKOFF_S_MIN", 0.1)
+    monkeypatch.setattr(supervisor, "BACKOFF_S_MAX", 0.2)
+    monkeypatch.setattr(supervisor, "HEALTHY_S", 1_000.0)
 
 
 async def test_a_child_that_crashes_is_started_again_with_growing_pauses(quick: None) -> None:
     said, codes = Said(), []
 
-    async def ended(code: int) -> None:
+    async def ended(code: int) -> bool:
         codes.append(code)
+        return len(codes) == 3
 
     async with started("print('here'); raise SystemExit(1)", said, ended_by_itself=ended) as child:
         await said.until(lambda own: len(own) >= 5)
-    assert ("c", "ended with exit code 1; starting it again in 0.0 s") in said.lines
+    pauses = [line.split()[-2] for _, line in said.lines if line.startswith("is started again")]
+    assert pauses[:4] == ["0.1", "0.2", "0.1", "0.2"]  # it had been at work the third time
+    assert ("c", "ended with exit code 1") in said.lines
     assert child.restarts >= 4
     assert set(codes) == {1}
     assert len({line for _, line in said.lines if line.startswith("runs as process")}) >= 5
@@ -83,9 +91,9 @@ async def test_a_child_that_crashes_is_started_again_with_growing_pauses(quick: 
 def test_pauses_double_up_to_their_limit_and_a_healthy_child_starts_from_the_least() -> None:
     pauses = [0.0]
     for _ in range(9):
-        pauses.append(supervisor.backoff_s(pauses[-1], ran_s=0.1))
+        pauses.append(supervisor.backoff_s(pauses[-1], healthy=False))
     assert pauses[1:] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-    assert supervisor.backoff_s(30.0, ran_s=supervisor.HEALTHY_S) == 0.5
+    assert supervisor.backoff_s(30.0, healthy=True) == 0.5
 
 
 @pytest.mark.parametrize("code", [2, 3])
@@ -175,7 +183,7 @@ async def test_a_child_asked_to_stop_in_a_pause_is_not_started_again(monkeypatch
     said = Said()
     child = Child("c", lambda: python("print('here'); raise SystemExit(7)"), {"PYTHONUNBUFFERED": "1"}, said)
     child.start()
-    await said.until(lambda _: ("c", "ended with exit code 7; starting it again in 1000.0 s") in said.lines)
+    await said.until(lambda _: ("c", "is started again in 1000.0 s") in said.lines)
     async with asyncio.timeout(WAIT_S):
         await child.stop(WAIT_S)
     assert (child.done, said.own) == (True, ["here"])
