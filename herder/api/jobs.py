@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from herder.api.bodies import JobRequest, checked_against
+from herder.api.bodies import JobRequest
 from herder.api.callers import Caller
 from herder.api.problems import declared
+from herder.api.purchase import replayed, submitted
 from herder.api.reading import body_of
 from herder.api.schema import json_body
 from herder.api.shapes import Job, Jobs, SubmittedJob
 from herder.api.shown import job_fields
 from herder.api.state import Herd, herd_of
 from herder.api.submission import (
-    ask_of,
-    model_of,
-    prompt_of,
-    refuse_without_worker,
-    request_hash,
-    sale_of,
     warning_of,
 )
-from herder.broker import PricesChanged
 from herder.errors import (
     AccountSuspended,
     Conflict,
@@ -39,14 +32,13 @@ from herder.errors import (
     NotFound,
     NoWorker,
     Overloaded,
+    RedisUnavailable,
     UnknownModel,
 )
 from herder.lifecycle import LIVE, Status
-from herder.pricing import MILLI, Prices, affordable_tokens
-from herder.protocol import Accepted, Ask, JobRecord
-from herder.records import KeyRecord, ModelState
+from herder.protocol import JobRecord
+from herder.records import KeyRecord
 
-PRICE_TRIES = 5
 FALLBACK_POLL_S = 2.0
 _JOB_ID = re.compile(r"job_[0-9A-Za-z]{1,64}", re.ASCII)
 
@@ -98,10 +90,16 @@ async def submit(
     """
     # Tour 1/8: a prompt arrives, is checked, rendered and priced; nothing is held until the next step.
     herd = herd_of(request)
-    accepted, state = await _replayed(herd, key, body, idempotency_key), None
+    accepted, state = await replayed(herd, key, body, idempotency_key), None
     if accepted is None:
-        accepted, state = await _submitted(herd, key, body, idempotency_key)
-    record, account = await asyncio.gather(herd.broker.job(accepted.job_id), herd.ledger.account(key.account))
+        accepted, state = await submitted(herd, key, body, idempotency_key)
+    try:
+        record, account = await asyncio.gather(
+            herd.broker.job(accepted.job_id), herd.ledger.account(key.account)
+        )
+    except RedisUnavailable as error:
+        detail = f"the job was accepted as {accepted.job_id}, and then Redis went away; read it later"
+        raise RedisUnavailable(detail, retry_after=2, job_id=accepted.job_id) from error
     if record is None:
         raise Conflict(f"the job of this Idempotency-Key, {accepted.job_id}, ended and is no longer kept")
     response.headers["Location"] = f"/v1/jobs/{accepted.job_id}"
@@ -112,62 +110,6 @@ async def submit(
     else:
         fields = job_fields(record, accepted.position, warning_of(state))
     return SubmittedJob(**fields, balance=account.available if account else 0)
-
-
-async def _replayed(
-    herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None
-) -> Accepted | None:
-    """The job that this Idempotency-Key has made already; looked for before anything is priced."""
-    if idempotency_key is None:
-        return None
-    remembered = await herd.broker.remembered(key.account, idempotency_key)
-    if remembered is None:
-        return None
-    if remembered[0] != request_hash(body):
-        raise IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
-    return Accepted(remembered[1], 0, replayed=True)
-
-
-async def _submitted(
-    herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None
-) -> tuple[Accepted, ModelState]:
-    """Check, render, price and submit; priced again where the list changed meanwhile. The job, and its model."""
-    if herd.full:
-        raise Overloaded("Redis is nearly full; try again later", retry_after=5)
-    checked_against(herd.settings, body, body.tokens)
-    state = await model_of(herd, body.model)
-    refuse_without_worker(herd, state)
-    prompt = await prompt_of(herd, state.card, body, body.tokens)
-    for _ in range(PRICE_TRIES):
-        prices = await herd.market.prices()
-        sold = sale_of(herd, prices, state, body, body.tokens)
-        ask = ask_of(key, state, body, prompt=prompt, sold=sold, prices=prices, tokens=body.tokens)
-        if idempotency_key is not None:
-            ask = replace(ask, idempotency_key=idempotency_key, request_hash=request_hash(body))
-        try:
-            accepted = await herd.broker.submit(ask)
-        except PricesChanged:
-            herd.market.forget()
-            continue
-        except InsufficientFunds as error:
-            raise await _poor(herd, ask, body, prices, error) from None
-        herd.metrics.submitted.labels(ask.model).inc()
-        return accepted, state
-    raise Overloaded("the prices keep changing; try again", retry_after=1)
-
-
-async def _poor(
-    herd: Herd, ask: Ask, body: JobRequest, prices: Prices, error: InsufficientFunds
-) -> InsufficientFunds:
-    """The refusal, with what is needed, what is there, and the most tokens that would buy at this multiplier."""
-    balance = error.extra.get("balance")
-    if balance is None:
-        account = await herd.ledger.account(ask.account)
-        balance = account.available if account else 0
-    # A static fee, and an automatic price, could come down to the base fee.
-    milli = ask.multiplier_milli if body.fee is None else MILLI
-    most = affordable_tokens(prices, milli, balance)
-    return InsufficientFunds(error.detail, needed=ask.terms.fee, balance=balance, max_affordable_tokens=most)
 
 
 @router.get("/{job_id}", response_model=Job, summary="Read a job, or wait for it", responses=declared(

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from herder.api import purchase
 from herder.broker import Broker
-from herder.protocol import Outcome
+from herder.errors import RedisUnavailable
+from herder.protocol import Accepted, Ask, JobRecord, Outcome
 from herder.settings import Settings
 from tests.integration.api import Front, open_front, problem
 
@@ -146,6 +148,43 @@ async def test_a_hundred_at_once_with_one_idempotency_key_are_one_job(front: Fro
     assert {reply.status_code for reply in replies} == {202}  # type: ignore[attr-defined]
     assert len({reply.json()["id"] for reply in replies}) == 1  # type: ignore[attr-defined]
     assert await front.balances() == (970, 30)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+async def test_a_reply_of_redis_that_gets_lost_is_not_a_second_job(
+    front: Front, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    left, real = [lost], Broker.submit
+
+    async def submit(self: Broker, ask: Ask) -> Accepted:
+        accepted = await real(self, ask)
+        if left[0]:
+            left[0] -= 1
+            raise RedisUnavailable("the connection was lost")
+        return accepted
+
+    monkeypatch.setattr(Broker, "submit", submit)
+    monkeypatch.setattr(purchase, "SEND_PAUSE_S", 0)
+    reply = await front.client.post("/v1/jobs", json={"prompt": "a", "tokens": 20})
+    if lost < purchase.SEND_TRIES:
+        assert reply.status_code == 202
+        assert (reply.json()["position"], reply.headers.get("idempotent-replayed")) == (0, None)
+    else:
+        assert "not known" in problem(reply, 503, "redis_unavailable")["detail"]
+    assert await front.balances() == (970, 30), "taken once, whatever was said of it"
+
+
+async def test_a_job_that_was_accepted_is_named_when_redis_goes_away_after_it(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def job(self: Broker, job_id: str) -> JobRecord | None:
+        raise RedisUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Broker, "job", job)
+        reply = await front.client.post("/v1/jobs", json={"prompt": "a", "tokens": 20})
+    job_id = problem(reply, 503, "redis_unavailable")["job_id"]
+    assert (await front.client.get(f"/v1/jobs/{job_id}")).json()["status"] == "queued"
 
 
 async def test_prices_that_change_meanwhile_are_paid_as_they_are_then(front: Front) -> None:
