@@ -186,7 +186,10 @@ def prefixed_printer(names: Sequence[str]) -> Print:
         label = f"{name:<{width}} │"
         if coloured:
             label = f"\x1b[{colours.get(name, 37)}m{label}\x1b[0m"
-        print(f"{label} {line}", flush=True)
+        try:
+            print(f"{label} {line}", flush=True)
+        except OSError:  # nobody reads any more; the herd goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return print_line
 

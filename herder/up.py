@@ -230,7 +230,9 @@ async def run(settings: Settings) -> int:
     def on_signal() -> None:
         (hurry if stop.is_set() else stop).set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # A terminal that is closed stops the herd too, unless it was started with nohup.
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    for number in (signal.SIGINT, signal.SIGTERM, *hangup):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     herd = Herd(settings)
     starting = asyncio.create_task(herd.start())

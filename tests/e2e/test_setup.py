@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def test_a_redis_without_a_log_is_warned_of_and_outlives_the_herd() -> None:
                 ann = admin.admin.create_key("ann").key
             with Herder(up.url, api_key=ann) as herder:
                 assert herder.run("What is a chatbot?", tokens=40, timeout=60).text
-            up.stop()
+            up.stop(signal.SIGHUP)  # as when its terminal is closed
         audited = run_command("audit", "--redis-url", url, folder=folder)
         assert (audited.returncode, "clean" in audited.stdout) == (0, True)
 

@@ -213,3 +213,17 @@ def test_lines_are_prefixed_and_aligned(capsys: pytest.CaptureFixture[str]) -> N
     print_line("herd", "ready")
     print_line("worker-1", "serving")
     assert capsys.readouterr().out == "herd     │ ready\nworker-1 │ serving\n"
+
+
+def test_a_printer_whose_reader_is_gone_goes_on() -> None:
+    code = (
+        "import sys; from herder.supervisor import prefixed_printer; say = prefixed_printer(['c'])\n"
+        "for i in range(9): say('c', sys.stdin.readline())"
+    )
+    process = subprocess.Popen(
+        python(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate("line\n" * 9, timeout=WAIT_S)
+    assert (process.returncode, said) == (0, "")
