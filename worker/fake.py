@@ -95,7 +95,7 @@ def script(prompt: bytes) -> list[int]:
     """The tokens that answer a prompt, far more than anybody asks for unless the prompt says what to say."""
     text = prompt.decode("utf-8", "replace")
     if "[[crash]]" in text:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSEGV)
     if "[[hang]]" in text:
         threading.Event().wait()
     if "[[fail]]" in text:
