@@ -154,10 +154,16 @@ def test_a_stray_or_missing_script_is_flagged() -> None:
 
 
 def test_the_lifecycle_page_tells_the_table() -> None:
-    assert lifecycle.page_faults(BY_PATH[lifecycle.PAGE].text, TABLE) == []
+    assert lifecycle.page_faults(BY_PATH[lifecycle.PAGE].text, TABLE, OTHER_SCRIPTS) == []
 
 
 def test_a_differing_page_is_flagged() -> None:
-    lines = [f"| {t.source or '—'} → {t.target} | {t.event} | `{t.script}` | {t.made_by} |" for t in TABLE]
-    assert lifecycle.page_faults("\n".join(lines), TABLE) == []
-    assert len(lifecycle.page_faults("\n".join(lines[1:]), TABLE)) == 1
+    cells = [
+        (t.row, f"{t.source or '—'} → {t.target}", t.event, f"`{t.script}`", t.made_by, t.money)
+        for t in TABLE
+    ]
+    lines = ["| row | … |", "|---|---|", *("| " + " | ".join(row) + " |" for row in cells)]
+    assert lifecycle.page_faults("\n".join(lines), TABLE, {}) == []
+    assert len(lifecycle.page_faults("\n".join(lines[:-1]), TABLE, {})) == 1
+    assert len(lifecycle.page_faults("\n".join(lines), TABLE[1:], {})) == 1
+    assert len(lifecycle.page_faults("\n".join(lines), TABLE, {"key": "store"})) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("herder", "worker", "client")
-STOP = re.compile(r"(?:#|--)\s*Tour (\d)/8\s*:?\s*(.*)")
+STOP = re.compile(r"(?:#|--).*?\bTour (\d)/8\s*:?\s*(.*)")
 
 
 def stops(root: Path) -> list[tuple[int, str, str]]:

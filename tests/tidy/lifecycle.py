@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 
 from herder.lifecycle import Transition
@@ -11,6 +11,7 @@ from tests.tidy.tree import Source
 
 FOLDER = "herder/lua/"
 PAGE = "docs/reference/lifecycle.md"
+HEADINGS = frozenset({"row", "script"})
 
 
 def script_faults(files: list[Source], named: Collection[str]) -> list[str]:
@@ -28,18 +29,19 @@ def script_faults(files: list[Source], named: Collection[str]) -> list[str]:
     ]
 
 
-def page_faults(page: str, table: Iterable[Transition]) -> list[str]:
-    """Each row of the table is one row of a Markdown table with the same two states, event, script and maker."""
-    rows = [
-        [re.sub(r"[`*]", "", cell).strip() for cell in line.split("|")]
+def page_faults(page: str, table: Iterable[Transition], others: Mapping[str, str]) -> list[str]:
+    """The page has one row for each transition and each other script, cell for cell, and no row besides."""
+    rows = {
+        tuple(re.sub(r"[`*]", "", cell).strip() for cell in line.strip().strip("|").split("|"))
         for line in page.splitlines()
-        if "|" in line
+        if line.startswith("|")
+    }
+    told = {row for row in rows if not set(row[0]) <= set("-: ") and row[0] not in HEADINGS}
+    meant = {
+        *((t.row, f"{t.source or '—'} → {t.target}", t.event, t.script, t.made_by, t.money) for t in table),
+        *others.items(),
+    }
+    return [
+        *(f"{PAGE}: the row {' | '.join(row)} is missing" for row in sorted(meant - told)),
+        *(f"{PAGE}: the row {' | '.join(row)} is not in the table" for row in sorted(told - meant)),
     ]
-    faults: list[str] = []
-    for t in table:
-        wanted = {t.event, t.script, t.made_by, f"{t.source or '—'} → {t.target}"}
-        if not any(wanted <= set(row) for row in rows):
-            faults.append(
-                f"{PAGE}: row {t.row} ({t.source or '—'} → {t.target}, {t.event}) is missing or differs"
-            )
-    return faults
