@@ -69,7 +69,13 @@ class Chaos:
             for part in parts:
                 part.result()
             list(pool.map(lambda job: self._herder.wait(job, PEACE_S), self.accepted))
-        records = [closed_books(self._herd, self.accepted, FUNDS)[job] for job in self.accepted]
+        closed = closed_books(self._herd, self.accepted, FUNDS)
+        records = [closed[job] for job in self.accepted]
+        for record in records:
+            if record.status is not Status.SUCCEEDED:
+                print(
+                    f"{record.job_id} {record.status}: {record.error_message}; {self._counted(record.job_id)}"
+                )
         return Numbers(
             jobs=len(records),
             succeeded=sum(record.status is Status.SUCCEEDED for record in records),
@@ -79,6 +85,13 @@ class Chaos:
             tokens=sum(record.completion_tokens or 0 for record in records),
             seconds=round(time.monotonic() - began, 1),
         )
+
+    def _counted(self, job_id: str) -> dict[str, str]:
+        """What the broker has counted against a job."""
+        fields = self._herd.ask(lambda broker: broker.hash_of("job", job_id))
+        return {
+            name: count for name, count in fields.items() if name.startswith(("lapses", "kills", "attempt"))
+        }
 
     def _client(self, number: int) -> None:
         dice = random.Random(number)
