@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from herder.pricing import (
@@ -79,7 +79,7 @@ def test_what_is_captured_lies_between_nothing_and_the_fee(
         assert captured == 0
 
 
-@given(prompt_fees, token_fees, multipliers, amounts)
+@given(st.integers(0, 10**4), st.integers(0, 10**3), multipliers, st.integers(0, 10**9))
 def test_the_most_affordable_tokens_are_affordable_and_one_more_is_not(
     a: int, b: int, milli: int, balance: int
 ) -> None:
@@ -91,8 +91,8 @@ def test_the_most_affordable_tokens_are_affordable_and_one_more_is_not(
         return
     assert most >= 0
     assert bid_fee(base_fee(prices, most + 1), milli) > balance
-    assume(most > 0)
-    assert bid_fee(base_fee(prices, most), milli) <= balance
+    if most > 0:
+        assert bid_fee(base_fee(prices, most), milli) <= balance
 
 
 @given(multipliers, st.integers(min_value=0, max_value=10**8))
