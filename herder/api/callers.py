@@ -1,6 +1,6 @@
 """Who is calling: the API key, the address, and the two rate limits.
 
-The order is fixed: declared body size, too many failures from this address, the key, the key's rate. Only then is a
+The order is fixed: declared body size, the key (and failures of this address), the key's rate. Only then is a
 body read. Knows nothing of what is asked.
 """
 
@@ -35,20 +35,16 @@ async def authenticated(request: Request) -> KeyRecord:
             f"the body has {declared[:20]} bytes, HERDER_BODY_BYTES_MAX is {herd.settings.body_bytes_max}",
             limit=herd.settings.body_bytes_max,
         )
-    # 2. An address that has failed too often.
-    address = subject(client_address(request, herd.proxies))
-    wait_s = herd.barred.get(address, 0.0) - time.monotonic()
-    if wait_s > 0:
-        raise RateLimited("too many failed authentications from this address", retry_after=round(wait_s, 3))
-    # 3. The key.
+    # 2. The key. A good one always counts, however often others have failed from the same address: behind one proxy or
+    # one office everybody shares it, and nobody guesses 178 bits.
     sent = sent_key(request)
     if sent is None:  # no guess, so no failure
         raise MissingKey("send an API key: `Authorization: Bearer hk_…` or `X-API-Key: hk_…`")
     key = await herd.ledger.authenticate(sent)
     if key is None:
-        await _count_failure(herd, address)
+        await _count_failure(herd, subject(client_address(request, herd.proxies)))
         raise InvalidKey("this API key is mistyped, unknown or revoked")
-    # 4. The key's rate.
+    # 3. The key's rate.
     wait_ms = await _key_wait_ms(herd, key.key_id)
     if wait_ms:
         raise RateLimited(
@@ -93,7 +89,10 @@ async def _key_wait_ms(herd: Herd, key_id: str) -> int:
 
 
 async def _count_failure(herd: Herd, address: str) -> None:
-    """Take one from the address's allowance; past it the address is barred, here in memory, until it has one again."""
+    """Take one from the address's allowance; past it failures get 429, known here in memory, until it has one again."""
+    left_s = herd.barred.get(address, 0.0) - time.monotonic()
+    if left_s > 0:
+        raise RateLimited("too many failed authentications from this address", retry_after=round(left_s, 3))
     wait_ms = await herd.ledger.throttle(f"auth:{address}", herd.settings.auth_failures_per_minute)
     if not wait_ms:
         return
