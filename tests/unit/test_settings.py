@@ -36,7 +36,8 @@ def test_flag_over_environment_over_file_over_default(monkeypatch: pytest.Monkey
 
 
 def test_env_example_is_what_the_settings_say() -> None:
-    assert (ROOT / ".env.example").read_text("utf-8") == env_example(), "run: herder config --env-example > .env.example"
+    written = (ROOT / ".env.example").read_text("utf-8")
+    assert written == env_example(), "run: herder config --env-example > .env.example"
 
 
 def test_every_line_of_env_example_is_a_setting_with_its_default() -> None:
