@@ -52,7 +52,9 @@ async def restart_redis(world: World) -> None:
 
 async def change_prices(world: World) -> None:
     """New prices, a free herd and a very dear one among them."""
-    await world.set_prices(*world.rng.choice(((10, 1), (10, 1), (0, 0), (7, 3), (0, 1), (10**12, 10**9))))
+    await world.set_prices(
+        *world.rng.choice(((10, 1), (10, 1), (0, 0), (7, 3), (0, 1), (10**12 + 7, 10**9 + 3)))
+    )
     world.note(f"prices {world.prices}")
     world.count("price changes")
 

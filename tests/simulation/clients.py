@@ -18,7 +18,7 @@ from herder.errors import (
 from herder.pricing import MILLI, Terms, base_fee, bid_fee
 from herder.protocol import Ask
 from tests.simulation.states import expect
-from tests.simulation.world import ACCOUNTS, MODEL, World
+from tests.simulation.world import ACCOUNTS, MODEL, RICH, World
 
 REFUSALS: dict[type[Exception], str] = {
     NotFound: "NO_ACCOUNT",
@@ -51,6 +51,8 @@ def make_ask(world: World) -> Ask:
         price_version=world.prices.version,
         kv_tokens=tokens + 5,
     )
+    if ask.terms.fee > RICH and world.chance(0.7):
+        ask = replace(ask, account="whale")
     if world.chance(0.3):
         key, body = f"idem{rng.randrange(12)}", f"body{rng.randrange(2)}"
         ask = replace(ask, idempotency_key=key, request_hash=body)
@@ -159,8 +161,9 @@ PAY_REFUSALS: dict[type[Exception], str] = {
 
 async def suspend(world: World) -> None:
     """An account is stopped, or let go on."""
-    account = world.rng.choice(ACCOUNTS)
-    suspended = not world.reference.accounts[account].suspended and world.chance(0.4)
+    stopped = [name for name, seen in world.reference.accounts.items() if seen.suspended]
+    suspended = not stopped or world.chance(0.2)
+    account = world.rng.choice(ACCOUNTS if suspended else stopped)
     world.tick()
     await world.ledger.suspend(account, suspended=suspended)
     world.reference.accounts[account].suspended = suspended

@@ -78,7 +78,7 @@ def simulation_settings(url: str, prefix: str) -> Settings:
         redis_prefix=prefix,
         lease_ms=10_000,
         result_ttl_ms=300_000,
-        queue_depth_max=30,
+        queue_depth_max=12,
         lease_skips_max=4,
     )
 
