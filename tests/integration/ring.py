@@ -43,9 +43,7 @@ class Ring:
         self.broker = broker
         self.ledger = Ledger(broker, b"ring")
 
-    async def open(
-        self, *accounts: str, funds: int = 1_000_000, workers: tuple[str, ...] = ("w1",)
-    ) -> Ring:
+    async def open(self, *accounts: str, funds: int = 1_000_000, workers: tuple[str, ...] = ("w1",)) -> Ring:
         """Register the model and fund the accounts."""
         for worker in workers:
             await self.broker.register_worker(worker, CARD, STATS, None)
