@@ -9,6 +9,8 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.setup-done
 UV := $(BIN)/uv
+# Tried without the network first: what this machine has built or downloaded once is not fetched or compiled again.
+INSTALL := $(UV) pip install --python $(BIN)/python
 # A slow mirror is no reason to give up.
 export UV_HTTP_TIMEOUT ?= 180
 
@@ -63,8 +65,9 @@ $(STAMP): pyproject.toml requirements.lock Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(UV) --version 2>/dev/null | grep -qF "uv $(UV_VERSION) " \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@$(BIN)/python -c 'from importlib.metadata import version; assert version("llama-cpp-python") == "$(LLAMA_VERSION)"' 2>/dev/null \
-		|| echo "llama-cpp-python compiles from source: about 7 minutes on two cores, once."
-	$(UV) pip install --python $(BIN)/python --require-hashes --requirement requirements.lock
-	$(UV) pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@$(BIN)/python -c 'from importlib.metadata import version as v; assert v("llama-cpp-python") == "$(LLAMA_VERSION)"' 2>/dev/null \
+		|| echo "llama-cpp-python compiles from source: about 7 minutes on two cores, once (not again where uv has kept it)."
+	@$(INSTALL) --offline --quiet --require-hashes --requirement requirements.lock 2>/dev/null \
+		|| $(INSTALL) --require-hashes --requirement requirements.lock
+	@$(INSTALL) --quiet --no-deps --editable .
 	@touch $@
