@@ -56,8 +56,8 @@ for _, pick in ipairs(chosen) do
   call('HSET', K.job(job.id), 'status', 'running', 'worker', A.worker, 'company', 0, 'next_index', 0)
   call('HSETNX', K.job(job.id), 'started_ms', NOW)
   reached = math.max(reached, tonumber(job.arrival))
-  -- Only a bid sets the last accepted multiplier: an automatic price follows it and must not hold it up.
-  if job.offered == '1' then
+  -- Only a bid sets the last accepted multiplier, and once: an automatic price follows it and must not hold it up.
+  if job.offered == '1' and attempt == 1 then
     call('HSET', K.model(A.model), 'last_multiplier', job.multiplier_milli, 'empty_ms', 0)
   end
   if attempt > 1 then

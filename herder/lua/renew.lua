@@ -25,6 +25,8 @@ for i, pair in ipairs(A.held) do
     if job.status == 'queued' then
       dequeue(job.model, job.member)
       call('HSET', K.job(job.id), 'status', 'running')
+      -- It was late, not dead: that lapse is no evidence against the job.
+      call('HINCRBY', K.job(job.id), job.company == '1' and 'lapses_company' or 'lapses_alone', -1)
       mark_company(A.worker)
     end
     replies[i] = job.cancel == '1' and 'CANCEL' or 'OK'

@@ -216,6 +216,22 @@ async def test_a_late_renew_and_a_late_settle_of_the_current_attempt_count(
     assert await ring.lease() == []
 
 
+async def test_a_worker_that_is_late_again_and_again_is_no_evidence(
+    timed_broker: Broker, clock: SimulatedClock
+) -> None:
+    ring = await Ring(timed_broker).open("alice")
+    await timed_broker.sweep()
+    accepted = await ring.submit("alice")
+    lease = await ring.lease_one()
+    for _ in range(3):
+        clock.advance(timed_broker.settings.lease_ms + 1)
+        assert await timed_broker.sweep() == (1, 0)
+        replies = await timed_broker.renew("w1", MODEL, [(lease.job_id, 1)], STATS)
+        assert replies[lease.job_id] is RenewReply.OK
+    assert await status(timed_broker, accepted.job_id) is Status.RUNNING
+    assert await ring.settle(lease, 5) is SettleReply.OK
+
+
 async def test_two_deaths_alone_quarantine(broker: Broker) -> None:
     ring = await Ring(broker).open("alice", funds=100)
     accepted = await ring.submit("alice")

@@ -180,7 +180,11 @@ class Reference:
             late = job.status is Status.QUEUED
             self._go("l" if late else "r", job)
             job.lease_until = self.now + self.lease_ms
-            if late:
+            if late:  # late, not dead: the lapse is taken back
+                if job.company:
+                    job.blame_company -= 1
+                else:
+                    job.blame_alone -= 1
                 self._meet(worker)
             words.append("CANCEL" if job.cancel else "OK")
         return words
