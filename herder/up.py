@@ -22,7 +22,7 @@ from herder.embedded import EmbeddedRedis, check_server
 from herder.errors import HerderError, SetupError
 from herder.ports import check_port, free_port, reachable
 from herder.settings import Settings
-from herder.supervisor import Child, Print, prefixed_printer
+from herder.supervisor import Child, Print, oom_kills, prefixed_printer
 
 READY_S = 120.0
 API_STOP_S = 10.0
@@ -150,10 +150,11 @@ class Herd:
 
     def _worker(self, name: str, model: str) -> Child:
         """A worker; each start has an id of its own, so that a dead one's jobs can be told from its heir's."""
-        current = {"id": ""}
+        current = {"id": "", "oom_kills": ""}
 
         def command() -> list[str]:
             current["id"] = f"{name}-{secrets.token_hex(4)}"
+            current["oom_kills"] = oom_kills()
             return [sys.executable, "-m", "worker.main", "--id", current["id"], "--model", model]
 
         async def ended_by_itself(code: int) -> bool:
@@ -164,7 +165,10 @@ class Herd:
                 async with asyncio.timeout(RELEASE_S):
                     was_at_work = any(state.worker == current["id"] for state in await broker.worker_states())
                     killed = code == -signal.SIGKILL
-                    taken = await broker.release(current["id"], None, died=code != 0, killed=killed)
+                    # The kernel's own count tells a kill from outside from one for want of memory.
+                    outside = killed and oom_kills() == current["oom_kills"] != ""
+                    died = code != 0 and not outside
+                    taken = await broker.release(current["id"], None, died=died, killed=killed)
                     await broker.leave(current["id"])
                     if taken:
                         self.print_line(name, f"{taken} of its jobs are back in line")

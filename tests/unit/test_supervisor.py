@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from herder import supervisor
-from herder.supervisor import Child, prefixed_printer
+from herder.supervisor import Child, oom_kills, prefixed_printer
 from tests.e2e.herd import alive, until
 
 WAIT_S = 60.0
@@ -227,3 +228,15 @@ def test_a_printer_whose_reader_is_gone_goes_on() -> None:
     process.stdout.close()
     _, said = process.communicate("line\n" * 9, timeout=WAIT_S)
     assert (process.returncode, said) == (0, "")
+
+
+def test_the_kernels_count_of_kills_for_want_of_memory() -> None:
+    """Where the kernel counts them, a kill of our own does not raise the count; elsewhere there is nothing to say."""
+    before = oom_kills()
+    process = subprocess.Popen(python("input()"), stdin=subprocess.PIPE)
+    process.kill()
+    process.communicate(timeout=WAIT_S)
+    assert oom_kills() == before
+    assert bool(before) == (
+        "\noom_kill " in Path("/proc/vmstat").read_text("ascii") if sys.platform == "linux" else False
+    )
