@@ -9,19 +9,18 @@ import torch
 from . import compare, evaluate
 from .export import export
 from .tokenizer import train_tokenizer
-from .train import Plan, train
+from .train import train
 
 
 def main() -> int:
     """The whole way from the seed to the measured file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=evaluate.MODEL_PATH)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     tokenizer = train_tokenizer()
-    model = train(tokenizer, Plan(steps=options.steps))
+    model = train(tokenizer)
     export(model, tokenizer, options.out)
     difference = compare.largest_difference(model, tokenizer, options.out)
     print(f"largest difference between llama.cpp and PyTorch: {difference:.3f} (log-probability)")

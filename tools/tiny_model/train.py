@@ -5,8 +5,9 @@
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import islice
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,22 +18,23 @@ from .model import Config, TinyLlama
 from .tokenizer import ChatTokenizer, Encoded
 
 POOL = 512
-BATCH_TOKENS = 3072
+BATCH_TOKENS = 2048
+# Copying a name is learned on short chats first: (until this step, longest text in tokens).
+COURSE = ((1400, 96), (2200, 256))
+# The share of the full learning rate at some steps; straight lines between them.
+PACE = ((0, 0.0), (100, 1.0), (1600, 1.0), (2200, 0.75), (2900, 0.0))
+STEPS = PACE[-1][0]
+FULL_RATE = 0.0025
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long and how fast to learn."""
-
-    steps: int = 6000
-    rate: float = 0.0025
-    warmup: int = 100
-    seed: int = SEED
+def longest_text(step: int, context: int) -> int:
+    """The longest text of a batch, in tokens."""
+    return next((length for until, length in COURSE if step < until), context + 1)
 
 
-def _encode(tokenizer: ChatTokenizer, chat: Chat, limit: int) -> Encoded:
-    encoded = tokenizer.encode_chat(chat)
-    return Encoded(encoded.ids[: limit + 1], encoded.weights[: limit + 1])
+def pace(step: int) -> float:
+    """The share of the full learning rate in the step that leads to `step`."""
+    return float(np.interp(step, [at for at, _ in PACE], [share for _, share in PACE]))
 
 
 def _pad(group: list[Encoded]) -> tuple[Tensor, Tensor]:
@@ -45,20 +47,24 @@ def _pad(group: list[Encoded]) -> tuple[Tensor, Tensor]:
     return ids, weights
 
 
-def batches(tokenizer: ChatTokenizer, limit: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _pool(tokenizer: ChatTokenizer, stream: Iterator[Chat], longest: int) -> list[Encoded]:
+    """Texts that are not too long, the short ones first."""
+    encoded = (tokenizer.encode_chat(chat) for chat in stream)
+    fitting = (one for one in encoded if len(one.ids) <= longest)
+    return sorted(islice(fitting, POOL), key=lambda one: len(one.ids))
+
+
+def batches(tokenizer: ChatTokenizer, context: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches of ids and target weights; texts of like length share a batch."""
-    stream = chats(seed)
-    rng = random.Random(seed)
+    stream, rng, step = chats(SEED), random.Random(SEED), 0
     while True:
-        pool = sorted(
-            (_encode(tokenizer, next(stream), limit) for _ in range(POOL)), key=lambda e: len(e.ids)
-        )
         groups: list[list[Encoded]] = [[]]
-        for encoded in pool:
+        for encoded in _pool(tokenizer, stream, longest_text(step, context)):
             if (len(groups[-1]) + 1) * len(encoded.ids) > BATCH_TOKENS and groups[-1]:
                 groups.append([])
             groups[-1].append(encoded)
         rng.shuffle(groups)
+        step += len(groups)
         yield from map(_pad, groups)
 
 
@@ -72,32 +78,26 @@ def loss_of(model: TinyLlama, ids: Tensor, weights: Tensor) -> Tensor:
     return (losses * chosen).sum() / chosen.sum()
 
 
-def _pace(step: int, plan: Plan) -> float:
-    """The share of the full learning rate: warm up, stay, then fall to zero over the last 60 %."""
-    left = (plan.steps - step) / plan.steps
-    return min((step + 1) / plan.warmup, 1.0, left / 0.6)
-
-
-def train(tokenizer: ChatTokenizer, plan: Plan) -> TinyLlama:
+def train(tokenizer: ChatTokenizer) -> TinyLlama:
     """A trained network."""
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(SEED)
     model = TinyLlama(Config(vocab_size=len(tokenizer.tokens)))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    stream = batches(tokenizer, model.config.context, plan.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=FULL_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    stream = batches(tokenizer, model.config.context)
     began, seen, recent = time.monotonic(), 0, 0.0
-    for step in range(plan.steps):
+    for step in range(1, STEPS + 1):
         ids, weights = next(stream)
         loss = loss_of(model, ids, weights)
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.param_groups[0]["lr"] = plan.rate * _pace(step, plan)
+        optimizer.param_groups[0]["lr"] = FULL_RATE * pace(step)
         optimizer.step()
         seen += ids.numel()
-        recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
-        if step % 100 == 99:
+        recent = loss.item() if step == 1 else 0.98 * recent + 0.02 * loss.item()
+        if step % 100 == 0:
             print(
-                f"step {step + 1} loss {recent:.4f} tokens {seen} {time.monotonic() - began:.0f} s",
+                f"step {step} loss {recent:.4f} tokens {seen} {time.monotonic() - began:.0f} s",
                 flush=True,
             )
     return model
