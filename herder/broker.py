@@ -17,17 +17,12 @@ import redis.asyncio
 from herder import reads
 from herder.clock import Clock, ServerClock
 from herder.errors import (
-    AccountSuspended,
-    IdempotencyConflict,
-    InsufficientFunds,
     NotFound,
-    Overloaded,
     RedisUnavailable,
     SetupError,
-    UnknownModel,
 )
 from herder.keys import SCHEMA_VERSION, Keys
-from herder.pricing import Prices, Terms, head_start_ms
+from herder.pricing import Prices, head_start_ms
 from herder.protocol import (
     Accepted,
     Ask,
@@ -37,11 +32,11 @@ from herder.protocol import (
     Lease,
     ModelCard,
     RenewReply,
-    Sampling,
     Settlement,
     SettleReply,
     WorkerStats,
 )
+from herder.replies import lease_of, refusal, text_of
 from herder.scripts import Scripts
 from herder.settings import Settings
 
@@ -49,6 +44,8 @@ US_PER_TOKEN_UNMEASURED = 20_000
 LEASE_LOOKAHEAD = 16
 LEASE_SCAN_MAX = 1_000  # of the line, where jobs stand in it that only a larger worker can run
 SWEEP_LIMIT = 500
+CONNECTIONS_MAX = 8  # of one process, its subscription included
+CONNECTION_WAIT_S = 20
 GONE_LEASES = 3  # a worker that was silent for this many leases is off the list
 
 
@@ -103,7 +100,7 @@ class Broker(reads.Reads):
             "queue_depth_max": s.queue_depth_max, "window_ms": s.window_ms,
             "us_per_token_default": US_PER_TOKEN_UNMEASURED,
         }  # fmt: skip
-        reply = [_text(part) for part in await self.scripts.call("submit", arguments, json.dumps(given))]
+        reply = [text_of(part) for part in await self.scripts.call("submit", arguments, json.dumps(given))]
         match reply:
             case ["OK", position]:
                 return Accepted(ask.job_id, int(position), replayed=False)
@@ -112,11 +109,11 @@ class Broker(reads.Reads):
             case ["REPRICE"]:
                 raise PricesChanged
             case _:
-                raise _refusal(reply, ask, s.queue_depth_max)
+                raise refusal(reply, ask, s.queue_depth_max)
 
     async def cancel(self, account: str, job_id: str) -> JobRecord:
         """Cancel a queued job, or flag a running one; an ended job is returned as it is. Raises NotFound."""
-        reply = _text(await self.scripts.call("cancel", {"account": account, "job": job_id}))
+        reply = text_of(await self.scripts.call("cancel", {"account": account, "job": job_id}))
         record = None if reply == "UNKNOWN" else await self.job(job_id)
         if record is None:
             raise NotFound(f"no job {job_id} in this account")
@@ -149,7 +146,7 @@ class Broker(reads.Reads):
             "lease_ms": self.settings.lease_ms, "skips_max": self.settings.lease_skips_max,
             "lookahead": LEASE_LOOKAHEAD, "scan_max": LEASE_SCAN_MAX,
         }  # fmt: skip
-        return [_lease(row) for row in await self.scripts.call("lease", arguments)]
+        return [lease_of(row) for row in await self.scripts.call("lease", arguments)]
 
     async def renew(
         self, worker_id: str, model: str, held: Sequence[tuple[str, int]], stats: WorkerStats
@@ -161,7 +158,7 @@ class Broker(reads.Reads):
             "lease_ms": self.settings.lease_ms, "gone_ms": self._gone_ms(),
         }  # fmt: skip
         replies = await self.scripts.call("renew", arguments)
-        return {job: RenewReply(_text(word)) for (job, _), word in zip(held, replies, strict=True)}
+        return {job: RenewReply(text_of(word)) for (job, _), word in zip(held, replies, strict=True)}
 
     async def chunk(self, worker_id: str, chunks: Sequence[Chunk]) -> list[ChunkReply]:
         """Append token events, all in one round trip."""
@@ -177,14 +174,14 @@ class Broker(reads.Reads):
         ]  # fmt: skip
         if not calls:
             return []
-        return [ChunkReply(_text(word)) for word in await self.scripts.pipeline("chunk", calls)]
+        return [ChunkReply(text_of(word)) for word in await self.scripts.pipeline("chunk", calls)]
 
     async def settle(self, worker_id: str, settlement: Settlement) -> SettleReply:
         """End an attempt: capture, result and callback in one step. Safe to repeat."""
         # Tour 7/8: the fee is captured, the result stored and the callback posted in one Lua script.
         arguments = {k: v for k, v in asdict(settlement).items() if k not in ("text", "job_id")}
         arguments |= {"job": settlement.job_id, "worker": worker_id}
-        reply = _text(await self.scripts.call("settle", arguments, settlement.text))
+        reply = text_of(await self.scripts.call("settle", arguments, settlement.text))
         assert reply not in ("OVERDRAWN", "NOT_FLAGGED"), f"settlement of {settlement.job_id} is {reply}"
         return SettleReply(reply)
 
@@ -249,51 +246,16 @@ async def connect(settings: Settings, clock: Clock | None = None, *, attempts: i
 
 
 def _client(url: str) -> redis.asyncio.Redis:
-    """A pool. Nothing is sent twice behind our back: a lease or an adjustment whose reply was lost is not repeated."""
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-        url, health_check_interval=15, socket_connect_timeout=5
+    """A bounded pool: whoever finds it empty waits, so that a rush is a queue here and not a crowd at Redis.
+
+    Nothing is sent twice behind our back: a lease or an adjustment whose reply was lost is not repeated.
+    """
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS_MAX,
+        timeout=CONNECTION_WAIT_S,
+        health_check_interval=15,
+        socket_connect_timeout=5,
     )
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
     return client
-
-
-def _refusal(reply: list[Any], ask: Ask, depth_max: int) -> Exception:
-    """The exception for a refused submission."""
-    match reply:
-        case ["POOR", available]:
-            return InsufficientFunds(
-                f"this prompt costs {ask.terms.fee} credits and {available} are available",
-                needed=ask.terms.fee,
-                balance=int(available),
-            )
-        case ["CONFLICT"]:
-            return IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
-        case ["SUSPENDED"]:
-            return AccountSuspended(f"account {ask.account} is suspended; ask whoever runs the herd")
-        case ["NO_MODEL"]:
-            return UnknownModel(f"no model {ask.model} in this herd")
-        case ["FULL", depth]:
-            return Overloaded(
-                f"{depth} jobs are queued, the most is {depth_max}; try again later", retry_after=5
-            )
-        case ["NO_ACCOUNT"]:
-            return NotFound(f"no account {ask.account}")
-    raise AssertionError(f"unexpected reply of submit: {reply}")
-
-
-def _lease(row: list[Any]) -> Lease:
-    job_id, attempt, account, tokens, base, fee, prompt_fee, token_fee, given = row
-    read = json.loads(given)
-    return Lease(
-        job_id=_text(job_id),
-        attempt=int(attempt),
-        account=_text(account),
-        prompt=read["prompt"],
-        tokens=int(tokens),
-        stop=tuple(read["stop"]),
-        sampling=Sampling(**read["sampling"]),
-        terms=Terms(int(prompt_fee), int(token_fee), int(base), int(fee)),
-    )
-
-
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value

@@ -14,7 +14,7 @@ CLI = CLIENT + "cli/"
 # All that a worker may know of the broker.
 LEAVES = frozenset({
     "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
-    "scripts", "broker", "reads", "records", "doorbell", "ledger", "prompts", "logs",
+    "scripts", "broker", "replies", "reads", "records", "doorbell", "ledger", "prompts", "logs",
 })  # fmt: skip
 
 NOT_FOR_CLIENTS = frozenset(

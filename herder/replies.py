@@ -1,0 +1,62 @@
+"""What the scripts reply, as values and exceptions. Pure; the words are those at the head of each file of `lua/`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from herder.errors import (
+    AccountSuspended,
+    IdempotencyConflict,
+    InsufficientFunds,
+    NotFound,
+    Overloaded,
+    UnknownModel,
+)
+from herder.pricing import Terms
+from herder.protocol import Ask, Lease, Sampling
+
+
+def refusal(reply: list[Any], ask: Ask, depth_max: int) -> Exception:
+    """The exception for a refused submission."""
+    match reply:
+        case ["POOR", available]:
+            return InsufficientFunds(
+                f"this prompt costs {ask.terms.fee} credits and {available} are available",
+                needed=ask.terms.fee,
+                balance=int(available),
+            )
+        case ["CONFLICT"]:
+            return IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
+        case ["SUSPENDED"]:
+            return AccountSuspended(f"account {ask.account} is suspended; ask whoever runs the herd")
+        case ["NO_MODEL"]:
+            return UnknownModel(f"no model {ask.model} in this herd")
+        case ["FULL", depth]:
+            return Overloaded(
+                f"{depth} jobs are queued, the most is {depth_max}; try again later", retry_after=5
+            )
+        case ["NO_ACCOUNT"]:
+            return NotFound(f"no account {ask.account}")
+    raise AssertionError(f"unexpected reply of submit: {reply}")
+
+
+def lease_of(row: list[Any]) -> Lease:
+    """One row of lease.lua's reply."""
+    job_id, attempt, account, tokens, base, fee, prompt_fee, token_fee, given = row
+    read = json.loads(given)
+    return Lease(
+        job_id=text_of(job_id),
+        attempt=int(attempt),
+        account=text_of(account),
+        prompt=read["prompt"],
+        tokens=int(tokens),
+        stop=tuple(read["stop"]),
+        sampling=Sampling(**read["sampling"]),
+        terms=Terms(int(prompt_fee), int(token_fee), int(base), int(fee)),
+    )
+
+
+def text_of(value: Any) -> Any:
+    """A word of a reply; numbers stay what they are."""
+    return value.decode() if isinstance(value, bytes) else value
