@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from herder.lifecycle import Status
 from herder.pricing import Terms
@@ -239,10 +238,3 @@ class JobRecord:
     error_message: str | None
     metadata: dict[str, str]
     worker: str | None = None
-
-
-def to_json(message: Any) -> dict[str, Any]:
-    """The JSON form of any message above (a shallow `asdict` with nested dataclasses and enums resolved)."""
-    from dataclasses import asdict
-
-    return asdict(message)
