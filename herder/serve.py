@@ -5,6 +5,7 @@ believes.
 from __future__ import annotations
 
 import logging
+import socket
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,8 @@ from herder.app import create_app
 from herder.errors import SetupError
 from herder.settings import Settings
 
+log = logs.get_logger(__name__)
+
 # Long polls are let go at once; what is left are requests of milliseconds.
 STOP_S_MAX = 10
 KEEP_ALIVE_S = 75
@@ -23,6 +26,12 @@ BACKLOG = 2048
 
 class Server(uvicorn.Server):
     """uvicorn, except that a stop first ends the long polls, for which it would otherwise wait."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say once that it serves; uvicorn says it in five lines."""
+        await super().startup(sockets)
+        if self.started:
+            log.info("serving", host=self.config.host, port=self.config.port)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal to stop."""
@@ -52,7 +61,7 @@ def server(settings: Settings, app: Any = None) -> Server:
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
         log_config=None,
-        log_level=logging.getLevelName(settings.log_level.upper()),
+        log_level=logging.WARNING,  # what it says at `info` is said above, in one line
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -39,7 +39,7 @@ EXIT_BAD_MODEL = 3
 EXIT_NO_REDIS = 4
 """Redis could not be reached; starting again may help."""
 
-log = logs.get_logger(__name__)
+log = logs.get_logger("worker.main")
 
 
 @dataclass(frozen=True)
