@@ -109,11 +109,15 @@ def _background(
     """Do a chore again and again until the stack closes; one that fails is logged and tried again after its pause."""
 
     async def run() -> None:
+        failing = False
         while True:
             try:
                 await chore()
+                failing = False
             except HerderError as error:
-                log.warning("chore failed", chore=name, why=error.detail)
+                if not failing:  # once an outage, not once a try
+                    log.warning("chore failed", chore=name, why=error.detail)
+                failing = True
             except Exception:
                 log.exception("chore failed", chore=name)
             await asyncio.sleep(pause_s)

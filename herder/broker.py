@@ -227,7 +227,11 @@ async def connect(settings: Settings, clock: Clock | None = None, *, attempts: i
 
     Raises RedisUnavailable after `attempts` × 0.2 s, SetupError for an unknown schema.
     """
-    broker = Broker(_client(settings.redis_url), settings, clock)
+    try:
+        client = _client(settings.redis_url)
+    except ValueError as error:
+        raise SetupError(f"HERDER_REDIS_URL is no address of a Redis: {error}") from error
+    broker = Broker(client, settings, clock)
     for attempt in range(attempts):
         try:
             await broker.ping()

@@ -118,15 +118,18 @@ async def _audit(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(asdict(report) | {"clean": report.clean}))
         return 0 if report.clean else 1
-    table = Table("account", "available", "folded", "held", "folded", "postings", "")
+    table = Table("account", "available", "by postings", "held", "by postings ", "postings", "verdict")
     for row in report.rows:
         cells = (row.available, row.available_folded, row.held, row.held_folded, row.postings)
-        table.add_row(row.account, *map(str, cells), "DRIFT" if row.drifted else "ok")
+        table.add_row(
+            row.account, *(f"{n:,}".replace(",", " ") for n in cells), "DRIFT" if row.drifted else "ok"
+        )
     for name, balance, folded in (
         ("revenue", report.revenue, report.revenue_folded),
         ("mint", report.mint, report.mint_folded),
     ):
-        table.add_row(name, str(balance), str(folded), "", "", "", "ok" if balance == folded else "DRIFT")
+        amounts = (f"{n:,}".replace(",", " ") for n in (balance, folded))
+        table.add_row(name, *amounts, "", "", "", "ok" if balance == folded else "DRIFT")
     console = Console()
     console.print(table)
     for problem in report.problems:

@@ -6,6 +6,7 @@ Knows how to find, start and stop a server; not what the herd keeps in it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import shutil
@@ -72,6 +73,7 @@ def server_command(data_dir: Path) -> list[str]:
         "--maxmemory-policy", "noeviction",
         "--daemonize", "no",
         "--loglevel", "warning",
+        "--logfile", str(folder / "redis.log"),
     ]  # fmt: skip
 
 
@@ -89,11 +91,12 @@ class EmbeddedRedis:
 
         Raises SetupError when it does not answer, or when another herd has the folder.
         """
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        make_data_dir(self.data_dir)
         command = server_command(self.data_dir)
         self._lock = self._locked()
         try:
             await self._until_free()
+            (self.data_dir / "redis.log").unlink(missing_ok=True)  # one start, one log
             env = {name: value for name, value in os.environ.items() if name in PASSED_ON}
             self.child = Child("redis", lambda: command, env, self._print_line)
             self.child.start()
@@ -114,7 +117,10 @@ class EmbeddedRedis:
 
     def _locked(self) -> TextIO:
         """The folder's lock, which the kernel lets go of however this process ends."""
-        lock = (self.data_dir / "herd.lock").open("a", encoding="utf-8")
+        try:
+            lock = (self.data_dir / "herd.lock").open("a", encoding="utf-8")
+        except OSError as error:
+            raise _unusable(self.data_dir, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -138,10 +144,33 @@ class EmbeddedRedis:
         deadline = asyncio.get_running_loop().time() + READY_S
         while not await answers(socket_url(self.data_dir)):
             if child.done or child.restarts:
-                raise SetupError(f"redis-server does not start: {child.last_line}")
+                raise SetupError(f"redis-server does not start: {self._last_words(child)}")
             if asyncio.get_running_loop().time() > deadline:
-                raise SetupError(f"redis-server did not answer in {READY_S:.0f} s: {child.last_line}")
+                raise SetupError(f"redis-server did not answer in {READY_S:.0f} s: {self._last_words(child)}")
             await asyncio.sleep(0.05)
+
+    def _last_words(self, child: Child) -> str:
+        """What the server said last, in its log or, before it had one, on its way up."""
+        with contextlib.suppress(OSError):
+            lines = (self.data_dir / "redis.log").read_text("utf-8", "replace").splitlines()
+            if lines:
+                return f"{lines[-1]} (see {self.data_dir / 'redis.log'})"
+        return child.last_line
+
+
+def make_data_dir(folder: Path) -> None:
+    """Make the data directory, for its owner alone: prompts, answers and balances lie in it. Raises SetupError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Path, error: OSError) -> SetupError:
+    return SetupError(
+        f"the data directory {folder.absolute()} cannot be used ({error.strerror}): "
+        "choose another with --data-dir or HERDER_DATA_DIR"
+    )
 
 
 def _listens(path: Path) -> bool:
@@ -162,7 +191,10 @@ async def answers(url: str) -> bool:
 
 async def check_server(url: str) -> list[str]:
     """Warnings about a Redis we did not start. Raises SetupError for one that may evict or cannot be reached."""
-    client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=5)
+    try:
+        client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=5)
+    except ValueError as error:
+        raise SetupError(f"HERDER_REDIS_URL is no address of a Redis: {error}") from error
     try:
         config = {**await client.config_get("maxmemory-policy"), **await client.config_get("appendonly")}
         memory = await client.info("memory")

@@ -5,11 +5,18 @@ Flag over environment over file (`.env` in the working directory) over default. 
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def model_name(model: str) -> str:
+    """The name of a configured model: `name=anything`, or the file's name without its ending."""
+    name, given, _ = model.partition("=")
+    return name if given else re.sub(r"[^A-Za-z0-9._-]", "-", PurePath(name).name.removesuffix(".gguf"))
 
 
 class Settings(BaseSettings):
@@ -35,6 +42,9 @@ class Settings(BaseSettings):
         default=10, ge=0, le=10**12, description="credits a prompt costs before its first token"
     )
     fee_per_token: int = Field(default=1, ge=0, le=10**9, description="credits a token costs")
+    automatic_multiplier_max: float = Field(
+        default=2.0, ge=1, le=1000, description="highest multiplier that an automatic price may have"
+    )
     multiplier_max: float = Field(
         default=100.0, ge=1, le=1000, description="highest multiplier that a bid may have"
     )
@@ -140,6 +150,12 @@ class Settings(BaseSettings):
         default="info", pattern=r"^(debug|info|warning|error)$", description="least level that is logged"
     )
     log_json: bool = Field(default=False, description="log JSON lines")
+
+    @field_validator("tls_cert", "tls_key", mode="before")
+    @classmethod
+    def _no_path(cls, value: Any) -> Any:
+        """An empty variable is none."""
+        return None if value == "" else value
 
     @field_validator("model", "cors_origins", "trusted_proxies", mode="before")
     @classmethod

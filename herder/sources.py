@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +41,8 @@ def load(**flags: Any) -> Settings:
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "the settings"
         raise SetupError(f"{name}: {first['msg']}; see `herder config`") from error
-    except SettingsError as error:
-        raise SetupError(f"{error}; see `herder config`") from error
+    except (SettingsError, UnicodeDecodeError, OSError) as error:
+        raise SetupError(f"{ENV_FILE} or the environment cannot be read: {error}") from error
 
 
 def sources(settings: Settings, flags: frozenset[str] = frozenset()) -> list[Source]:
@@ -77,7 +79,17 @@ def shown(value: Any) -> str:
         return ",".join(str(part) for part in value)
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else str(value)
+    return "" if value is None else re.sub(r"(?<=://)[^/@]*@", "***@", str(value))
+
+
+def as_environment(value: object) -> str:
+    """A setting as an environment variable holds it."""
+    secret = getattr(value, "get_secret_value", None)
+    if secret is not None:
+        return str(secret())
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def env_example() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -114,6 +115,7 @@ class Child:
                 env=dict(self.env),
                 start_new_session=True,  # Ctrl-C is the supervisor's; it stops its children in order
                 preexec_fn=die_with_parent,
+                umask=0o077,  # what the herd writes is its owner's business alone
             )
         except OSError as error:
             os.close(reading)
@@ -177,8 +179,8 @@ def die_with_parent() -> None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def prefixed_printer(names: Sequence[str]) -> Print:
-    """Prints `name │ line`, each name in a colour of its own on a terminal."""
+def prefixed_printer(names: Sequence[str], *, as_json: bool = False) -> Print:
+    """Prints `name │ line`, each name in a colour of its own on a terminal; or JSON lines and nothing else."""
     width = max((len(name) for name in names), default=0)
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     colours = {name: 36 - i % 6 for i, name in enumerate(names)}
@@ -187,8 +189,15 @@ def prefixed_printer(names: Sequence[str]) -> Print:
         label = f"{name:<{width}} │"
         if coloured:
             label = f"\x1b[{colours.get(name, 37)}m{label}\x1b[0m"
+        said = f"{label} {line}"
+        if as_json:
+            said = (
+                line
+                if line.startswith("{")
+                else json.dumps({"logger": name, "event": line}, ensure_ascii=False)
+            )
         try:
-            print(f"{label} {line}", flush=True)
+            print(said, flush=True)
         except OSError:  # nobody reads any more; the herd goes on
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

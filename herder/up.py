@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import secrets
 import signal
@@ -21,7 +20,8 @@ from herder.broker import Broker, connect
 from herder.embedded import EmbeddedRedis, check_server
 from herder.errors import HerderError, SetupError
 from herder.ports import check_port, free_port, reachable
-from herder.settings import Settings
+from herder.settings import Settings, model_name
+from herder.sources import as_environment
 from herder.supervisor import Child, Print, oom_kills, prefixed_printer
 
 READY_S = 120.0
@@ -52,6 +52,7 @@ class Herd:
     def __init__(self, settings: Settings, print_line: Print | None = None) -> None:
         port = settings.port or free_port(settings.host)
         self.settings = settings.model_copy(update={"port": port})
+        check_names(settings.model)
         self.keys: FirstKeys | None = None
         self.children: list[Child] = []
         self.broker: Broker | None = None
@@ -63,7 +64,7 @@ class Herd:
             "courier",
             *(f"worker-{i}" for i in range(1, self._worker_count() + 1)),
         ]
-        self.print_line = print_line or prefixed_printer(names)
+        self.print_line = print_line or prefixed_printer(names, as_json=settings.log_json)
 
     @property
     def url(self) -> str:
@@ -90,12 +91,13 @@ class Herd:
             self.settings = self.settings.model_copy(update={"redis_url": url})
             self.print_line("herd", f"Redis runs in {self.settings.data_dir.resolve()}")
         self.broker = await connect(self.settings)
-        if self._redis is not None:
-            self.keys = await first_keys(self.broker, self.settings)
         self.children = [self._child("api", "serve"), self._child("courier", "courier"), *self._workers()]
         for child in self.children:
             child.start()
         await self._until_ready()
+        # Not before the herd is ready: keys that are made by a start that fails are shown to nobody.
+        if self._redis is not None:
+            self.keys = await first_keys(self.broker, self.settings)
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """Drain the workers, then stop the API, the courier and Redis. `hurry` has the workers hand back at once."""
@@ -171,7 +173,7 @@ class Herd:
                     taken = await broker.release(current["id"], None, died=died, killed=killed)
                     await broker.leave(current["id"])
                     if taken:
-                        self.print_line(name, f"{taken} of its jobs are back in line")
+                        self.print_line(name, f"jobs back in line: {taken}")
                     return was_at_work
             return False
 
@@ -206,7 +208,8 @@ class Herd:
                         raise SetupError(f"{child.name} did not start: {child.last_line}")
                 with contextlib.suppress(httpx.TransportError):
                     reply = await client.get("/readyz")
-                    if reply.status_code == 200 and await self._workers_ready():
+                    # Without workers of its own a herd is ready before anybody has brought it a model.
+                    if (reply.status_code == 200 or not self._worker_count()) and await self._workers_ready():
                         return
                     reason = f"the API says {reply.text[:200]}"
                 await asyncio.sleep(0.1)
@@ -217,14 +220,14 @@ class Herd:
         return len(await self.broker.worker_states()) >= self._worker_count()
 
 
-def as_environment(value: object) -> str:
-    """A setting as an environment variable holds it."""
-    secret = getattr(value, "get_secret_value", None)
-    if secret is not None:
-        return str(secret())
-    if isinstance(value, tuple):
-        return ",".join(str(part) for part in value)
-    return json.dumps(value) if isinstance(value, bool) else str(value)
+def check_names(models: tuple[str, ...]) -> None:
+    """Raises SetupError where two different models would go by one name."""
+    named: dict[str, str] = {}
+    for model in models:
+        name = model_name(model)
+        if name in named:
+            raise SetupError(f"two models are called {name}: {named[name]} and {model}; name one other=…")
+        named[name] = model
 
 
 async def run(settings: Settings) -> int:
@@ -273,7 +276,11 @@ def announce(herd: Herd) -> None:
         herd.print_line("herd", line)
 
     say(f"ready: {herd.url}  (docs: {herd.url}/docs)")
-    if herd.keys is not None:
+    if not herd.settings.workers:
+        say("no workers here: start some with herder-worker, on this Redis")
+    if herd.keys is None:
+        say("keys: those that were made before; `herder admin-key` makes an admin key, the first one too")
+    else:
         say("")
         say("These keys are shown once; only their HMAC is stored.")
         say(f"  admin key   {herd.keys.admin_key}")

@@ -59,7 +59,8 @@ def locate(spec: ModelSpec, data_dir: Path) -> Path:
         return _download(spec.source, data_dir / "models")
     else:
         path = Path(spec.source).expanduser()
-        hint = "no such file; name a .gguf file, herd-tiny, or hf:owner/repo/file.gguf"
+        what = "a folder" if path.is_dir() else "no such file"
+        hint = f"{what}; name a .gguf file, herd-tiny, or hf:owner/repo/file.gguf"
     if not path.is_file():
         raise ModelUnusable(f"{path}: {hint}")
     return path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -141,12 +142,17 @@ def invalid(errors: Iterable[Any]) -> InvalidRequest:
     """Pydantic's complaints as ours: the path of each field, and what is wrong with it, never what was sent."""
     found = []
     for error in errors:
-        path = ".".join(str(part) for part in error["loc"] if part not in ("query", "header", "path", "body"))
+        path = ".".join(str(part) for part in error["loc"] if _is_field(part))
         message = "unknown field" if error["type"] == "extra_forbidden" else str(error["msg"])
         found.append({"field": _clean(path), "message": _clean(message.removeprefix("Value error, "))})
     found = found[:20]
     detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in found[:3])
     return InvalidRequest(detail[:600], errors=found)
+
+
+def _is_field(part: int | str) -> bool:
+    """Not where FastAPI read it from, nor what pydantic calls the branches of a union and its validators."""
+    return part not in ("query", "header", "path", "body", "str") and not re.search(r"[\[(<]", str(part))
 
 
 def _clean(text: str) -> str:

@@ -43,7 +43,9 @@ def admin_body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
 def parsed(model: type[Body], raw: bytes) -> Body:
     """Bytes as a `model`. Raises BadRequest (not JSON, not an object), InvalidRequest (a field is wrong)."""
     try:
-        value = json.loads(raw.decode("utf-8"), parse_float=_decimal, parse_constant=_constant)
+        value = json.loads(
+            raw.decode("utf-8"), parse_float=_decimal, parse_constant=_constant, object_pairs_hook=_once
+        )
         if not isinstance(value, dict):
             raise BadRequest("the body must be a JSON object")
         _only_unicode(value, raw)
@@ -68,6 +70,17 @@ async def _bytes(request: Request) -> bytes:
             raise TooLarge(f"the body is larger than HERDER_BODY_BYTES_MAX, {limit} bytes", limit=limit)
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are all different: of two `tokens`, nobody knows which was meant to be paid for."""
+    named: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in named:
+            fault = {"field": name[:100], "message": "is given twice"}
+            raise InvalidRequest(f"{fault['field']}: {fault['message']}", errors=[fault])
+        named[name] = value
+    return named
 
 
 def _decimal(text: str) -> Decimal:

@@ -194,7 +194,7 @@ class Info(BaseModel):
     version: str
     set_prompt_fee: int
     fee_per_token: int
-    last_multiplier: float = Field(description="of all models the highest; what the automatic price uses")
+    last_multiplier: float = Field(description="of all models the highest; each model's own is in /v1/models")
     queue_length: int
     models: list[str]
     workers: int

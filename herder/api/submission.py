@@ -9,7 +9,6 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from herder.api.bodies import Offer
 from herder.api.offers import Sale, Wish, sale
@@ -20,6 +19,7 @@ from herder.pricing import MILLI, Prices
 from herder.prompts import bounds, kv_estimate
 from herder.protocol import Ask, ModelCard, Sampling
 from herder.records import KeyRecord, ModelState
+from herder.settings import model_name
 
 JOB_ID_CHARS = 22  # 131 bits
 
@@ -39,18 +39,16 @@ async def model_of(herd: Herd, name: str | None) -> ModelState:
         return state
     models = await herd.broker.models()
     if name is None:
-        name = models[0] if len(models) == 1 else default_model(herd.settings.model)
+        name = (
+            models[0]
+            if len(models) == 1
+            else model_name(herd.settings.model[0] if herd.settings.model else "")
+        )
         state = await herd.market.state(name)
         if state is not None:
             return state
     known = f"there are: {', '.join(models)[:500]}" if models else "no worker has registered a model yet"
     raise UnknownModel(f"no model {name} in this herd; {known}", models=models[:100])
-
-
-def default_model(configured: tuple[str, ...]) -> str:
-    """The name of the first configured model: `name=anything`, or the file's name without its ending."""
-    name, given, _ = (configured[0] if configured else "").partition("=")
-    return name if given else PurePath(name).name.removesuffix(".gguf")
 
 
 async def prompt_of(herd: Herd, card: ModelCard, body: Offer, tokens: int) -> Prompt:
@@ -112,7 +110,9 @@ def sale_of(herd: Herd, prices: Prices, state: ModelState, body: Offer, tokens: 
     """What this body is sold at. Raises FeeTooLow, MaxFeeExceeded, InvalidRequest."""
     wish = Wish(body.multiplier, body.fee, body.max_fee)
     highest_milli = round(herd.settings.multiplier_max * MILLI)
-    return sale(prices, tokens, wish, state.last_multiplier_milli, highest_milli)
+    # An automatic price follows the last accepted bid, but only so far: one reckless bid is not everybody's price.
+    ceiling_milli = round(herd.settings.automatic_multiplier_max * MILLI)
+    return sale(prices, tokens, wish, min(state.last_multiplier_milli, ceiling_milli), highest_milli)
 
 
 def ask_of(

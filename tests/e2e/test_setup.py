@@ -92,11 +92,36 @@ def test_a_bad_model_ends_the_herd_with_its_name(fault: str) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_first_start_that_fails_makes_no_keys_and_the_next_one_shows_them() -> None:
+    with short_folder() as folder:
+        failed = run_command("up", "--port", "0", "--model", "nope.gguf", folder=folder)
+        assert (failed.returncode, "admin key" in failed.stdout) == (2, False)
+        with herd(folder=folder) as up, up.client() as client:
+            assert client.account().available == 100_000
+
+
 def test_a_data_directory_whose_path_is_too_long() -> None:
     with short_folder() as folder:
         done = run_command("up", "--port", "0", "--data-dir", "x" * 120, folder=folder)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "too long for a unix socket" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--data-dir", "a-file"], "a-file"),
+        (["--data-dir", "a-file/below"], "below"),
+        (["--redis-url", "foo"], "HERDER_REDIS_URL"),
+        (["--model", "a=x.gguf", "--model", "a=y.gguf"], "two models are called a"),
+    ],
+)
+def test_what_cannot_work_is_one_line(options: list[str], word: str) -> None:
+    with short_folder() as folder:
+        (folder / "a-file").touch()
+        done = run_command("up", "--port", "0", *options, folder=folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert word in done.stderr
 
 
 def test_the_demo() -> None:

@@ -134,6 +134,7 @@ WRONG: list[tuple[str, str]] = [
     ('{"messages":[{"role":"user","content":"b","name":"x"}],"tokens":5}', "messages.0.name"),
     ('{"messages":[{"role":"user","content":"b"}],"raw":true,"tokens":5}', ""),
     ('{"prompt":"a","tokens":5,"max_fe":10}', "max_fe"),
+    ('{"prompt":"a","tokens":5,"tokens":6}', "tokens"),
     ('{"prompt":"a","tokens":5,"\\udfff":1}', ""),
     ('{"prompt":"a","tokens":5,"multiplier":0.999}', "multiplier"),
     ('{"prompt":"a","tokens":5,"multiplier":1.0001}', "multiplier"),
@@ -170,6 +171,7 @@ WRONG: list[tuple[str, str]] = [
 async def test_a_wrong_field_is_named(front: Front, body: str, field: str) -> None:
     document = problem(await front.client.post("/v1/jobs", content=body), 422, "invalid_request")
     assert any(error["field"].startswith(field) for error in document["errors"]), document
+    assert not any(mark in json.dumps(document["errors"]) for mark in ("function", " at 0x")), document
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "é"])

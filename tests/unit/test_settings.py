@@ -70,3 +70,19 @@ def test_a_mistyped_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
 def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERDER_MODEL", "herd-tiny, big=path/to/big.gguf")
     assert load().model == ("herd-tiny", "big=path/to/big.gguf")
+
+
+def test_the_password_of_a_redis_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDER_REDIS_URL", "redis://me:secret@redis.internal:6379/0")
+    assert source_of("HERDER_REDIS_URL", load()) == "redis://***@redis.internal:6379/0 from environment"
+
+
+def test_a_file_that_is_no_text_is_one_clear_line() -> None:
+    Path(".env").write_bytes(b"\xff\xfe=1")
+    with pytest.raises(SetupError, match=r"^\.env"):
+        load()
+
+
+def test_an_empty_tls_path_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDER_TLS_KEY", "")
+    assert load().tls_key is None
