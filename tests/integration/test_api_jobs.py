@@ -217,16 +217,6 @@ async def test_a_higher_bid_stands_before_and_the_automatic_price_follows_it(fro
     assert automatic["fee"] <= 31
 
 
-async def test_one_reckless_bid_is_not_everybodys_price(front: Front) -> None:
-    await front.submit(tokens=1, multiplier=80)
-    await front.lease()
-    front.herd.market.forget()
-    quote = (await front.client.post("/v1/quote", json={"prompt": "a", "tokens": 20})).json()
-    assert (quote["multiplier"], quote["fee"]) == (2.0, 60)
-    models = (await front.client.get("/v1/models")).json()["models"]
-    assert models[0]["last_multiplier"] > 79  # told as it is (and decaying), charged only so far
-
-
 async def test_a_static_fee_and_exact_thousandths(front: Front) -> None:
     static = await front.submit(fee=45)
     assert (static["fee"], static["multiplier"]) == (45, 1.5)

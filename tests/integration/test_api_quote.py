@@ -89,3 +89,13 @@ async def test_an_unknown_model_and_a_wrong_body_are_refused(front: Front) -> No
     problem(await front.client.post("/v1/quote", json={"model": "nope"}), 404, "unknown_model")
     problem(await front.client.post("/v1/quote", json={"tokens": 0}), 422, "invalid_request")
     problem(await front.client.post("/v1/quote", json={"multiplier": 101}), 422, "invalid_request")
+
+
+async def test_one_reckless_bid_is_not_everybodys_price(front: Front) -> None:
+    await front.submit(tokens=1, multiplier=80)
+    await front.lease()
+    front.herd.market.forget()
+    quote = (await front.client.post("/v1/quote", json={"prompt": "a", "tokens": 20})).json()
+    assert (quote["multiplier"], quote["fee"]) == (2.0, 60)
+    models = (await front.client.get("/v1/models")).json()["models"]
+    assert models[0]["last_multiplier"] > 79  # told as it is (and decaying), charged only so far
