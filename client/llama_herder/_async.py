@@ -57,7 +57,7 @@ class AsyncHerder:
         self.admin = AsyncAdmin(self)
         self._timeout = timeout
         self._patience = Patience(tries=tries)
-        self._client = httpx.AsyncClient(transport=transport, **client_settings(self.url, api_key, timeout))
+        self._client = httpx.AsyncClient(**client_settings(self.url, api_key, timeout, transport))
 
     def __repr__(self) -> str:
         return f"AsyncHerder({self.url!r})"

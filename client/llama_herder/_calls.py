@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote as _quoted
 
@@ -51,7 +51,7 @@ def _paging(limit: int | None, cursor: str | None) -> dict[str, str | int]:
 
 def ask(prompt: str | Sequence[Message], tokens: int | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a submission or of a quote; what was not given is left out."""
-    body: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+    body: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": _chat(prompt)}
     body["tokens"] = tokens
     body |= options
     if isinstance(body.get("stop"), str):
@@ -61,6 +61,19 @@ def ask(prompt: str | Sequence[Message], tokens: int | None, options: Mapping[st
     if not body.get("raw"):
         body.pop("raw", None)
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _chat(prompt: object) -> list[Message]:
+    """The turns of a chat; whatever else was passed is told apart here, before anything is sent."""
+    if not isinstance(prompt, str | bytes | Mapping) and isinstance(prompt, Iterable):
+        turns = list(prompt)
+        if all(isinstance(turn, Mapping) for turn in turns):
+            return turns
+        found = f"a {type(prompt).__name__} with other things than messages"
+    else:
+        found = "None" if prompt is None else f"a {type(prompt).__name__}"
+    shape = '[{"role": "user", "content": "…"}]'
+    raise TypeError(f"the prompt must be text, or a list of messages such as {shape}, not {found}")
 
 
 def submit(body: Mapping[str, Any], idempotency_key: str | None) -> Call[Job]:

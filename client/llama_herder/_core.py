@@ -50,6 +50,8 @@ class Send:
             raise InvalidRequest("the text is not valid UTF-8") from None
         except ValueError:
             raise InvalidRequest("a number must not be NaN or infinite") from None
+        except TypeError as error:
+            raise InvalidRequest(f"this cannot be sent as JSON: {one_line(str(error), 200)}") from None
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,15 @@ class Reply:
 
 @dataclass(frozen=True)
 class Broken:
-    """No reply. `sent` says whether the request may have arrived; `why` is one short line."""
+    """No reply. `sent` says whether the request may have arrived; `why` is one short line.
+
+    `lasting` says that it will be the same the next time; `hint` what to do, where that is known.
+    """
 
     sent: bool
     why: str
+    lasting: bool = False
+    hint: str = ""
 
 
 Effect: TypeAlias = Send | Sleep
@@ -122,8 +129,8 @@ class Patience:
 def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
     """Sends, and sends again where that is safe; returns what `call` reads out of the answer.
 
-    1. A good reply is read. 2. A refusal is raised. 3. No reply, 429, 502, 503 and 504 are tried again if the call
-    may be repeated and patience lasts. 4. Otherwise they are raised too.
+    1. A good reply is read. 2. A refusal is raised. 3. No reply (unless it will stay so), 429, 502, 503 and 504 are
+    tried again if the call may be repeated and patience lasts. 4. Otherwise they are raised too.
     """
     attempt = 1
     while True:
@@ -132,7 +139,7 @@ def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
         if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
             return call.parse(_object_of(outcome, url))
         error = _broken(outcome, url) if isinstance(outcome, Broken) else problem(outcome, url)
-        passing = isinstance(outcome, Broken) or outcome.status in RETRIED
+        passing = not outcome.lasting if isinstance(outcome, Broken) else outcome.status in RETRIED
         waited = outcome.headers.get("retry-after") if isinstance(outcome, Reply) else None
         delay = patience.delay_s(attempt, retry_after_s(waited)) if passing and call.repeatable else None
         if delay is None:
@@ -156,8 +163,8 @@ def _object_of(reply: Reply, url: str) -> dict[str, Any]:
 def _broken(outcome: Broken, url: str) -> HerderError:
     if outcome.sent:
         return NoReply(f"no reply from {url}: {outcome.why}")
-    hint = " (is a herd running there? `herder up` starts one)"
-    return CannotConnect(f"cannot connect to {url}: {outcome.why}{hint}")
+    hint = outcome.hint or "is a herd running there? `herder up` starts one"
+    return CannotConnect(f"cannot connect to {url}: {outcome.why} ({hint})")
 
 
 def _with_doubt(error: HerderError, unsure: str) -> HerderError:
@@ -239,7 +246,7 @@ def base_url(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise CannotConnect(f"{one_line(url)!r} is not a herder's URL: it must look like {DEFAULT_URL}")
+        raise InvalidRequest(f"{one_line(url)!r} is not a herder's URL: it must look like {DEFAULT_URL}")
     return clean
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from llama_herder._core import DEFAULT_URL, Broken, Reply, Send, authorization, base_url, one_line
+from llama_herder.problems import InvalidRequest
 
 CONNECT_S_MAX = 10.0
 CONNECTIONS_MAX = 100
@@ -24,13 +26,16 @@ _NOT_SENT = (
     httpx.UnsupportedProtocol,
 )
 
+_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
+_WRONG_HOST = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
 
 def url_of(url: str | None) -> str:
     """The argument, else HERDER_URL, else a herd on this machine."""
     return base_url(url or os.environ.get("HERDER_URL") or DEFAULT_URL)
 
 
-def client_settings(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
+def client_settings(url: str, api_key: str | None, timeout: float, transport: object) -> dict[str, Any]:
     """What both httpx clients are made with; redirects are not followed, so that the key goes nowhere else."""
     key = api_key if api_key is not None else os.environ.get("HERDER_API_KEY")
     return {
@@ -43,9 +48,22 @@ def client_settings(url: str, api_key: str | None, timeout: float) -> dict[str, 
         "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_S_MAX)),
         "limits": httpx.Limits(max_connections=CONNECTIONS_MAX),
         "follow_redirects": False,
-        # A proxy of the environment has no way to this machine's own herd.
+        # A proxy of the environment has no way to this machine's own herd; its certificates are trusted all the same.
         "trust_env": urlsplit(url).hostname not in LOOPBACK,
+        "transport": transport,
+        "verify": _trusted() if transport is None else True,
     }
+
+
+def _trusted() -> ssl.SSLContext:
+    """The authorities that SSL_CERT_FILE or SSL_CERT_DIR names, as everywhere; those of certifi without them."""
+    try:
+        return httpx.create_ssl_context(trust_env=True)
+    except OSError as error:
+        name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
+        broken = "not a PEM file with certificates"
+        why = broken if isinstance(error, ssl.SSLError) else (error.strerror or broken).lower()
+        raise InvalidRequest(f"{name}: cannot read {one_line(os.environ.get(name, ''))!r}: {why}") from None
 
 
 def installed_version() -> str:
@@ -78,6 +96,9 @@ def reply_of(response: httpx.Response) -> Reply:
 
 def broken_of(error: httpx.RequestError) -> Broken:
     """What became of a request without a reply, in few words."""
+    cause = _tls_cause(error)
+    if cause is not None:
+        return _no_tls(cause)
     sent = not isinstance(error, _NOT_SENT)
     if isinstance(error, httpx.TimeoutException):
         return Broken(sent, "timed out")
@@ -85,3 +106,25 @@ def broken_of(error: httpx.RequestError) -> Broken:
     if why == "All connection attempts failed":
         why = "connection refused"
     return Broken(sent, why[:1].lower() + why[1:] if why else "the connection broke")
+
+
+def _tls_cause(error: httpx.RequestError) -> ssl.SSLError | None:
+    """What went wrong in the handshake, if that is what it was; httpx hides it two exceptions deep."""
+    cause: BaseException | None = error if isinstance(error, httpx.ConnectError) else None
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _no_tls(cause: ssl.SSLError) -> Broken:
+    """No connection because of TLS. A certificate is the same the next time, so it is not tried again."""
+    if not isinstance(cause, ssl.SSLCertVerificationError):
+        why = one_line((cause.reason or "it broke off").replace("_", " ").lower(), 200)
+        return Broken(False, f"TLS failed: {why}", hint="does the herd speak https there, and not http?")
+    hint = "to trust it, set SSL_CERT_FILE to a PEM file with it or with the authority that signed it"
+    if cause.verify_code in _WRONG_HOST:
+        hint = "it is for another host: use a URL with a name that it has"
+    elif cause.verify_code == _EXPIRED:
+        hint = "the herd needs a new one"
+    said = one_line(cause.verify_message, 200)
+    return Broken(False, f"its certificate is not trusted: {said}", True, hint)

@@ -55,7 +55,7 @@ class Herder:
         self.admin = Admin(self)
         self._timeout = timeout
         self._patience = Patience(tries=tries)
-        self._client = httpx.Client(transport=transport, **client_settings(self.url, api_key, timeout))
+        self._client = httpx.Client(**client_settings(self.url, api_key, timeout, transport))
 
     def __repr__(self) -> str:
         return f"Herder({self.url!r})"

@@ -97,7 +97,7 @@ ERRORS = [
     ),
     ("an unknown option", ["run", PROMPT, "--tokens", "4", "--wings"], b"", 2, "--wings"),
     ("an unknown command", ["fly"], b"", 2, "fly"),
-    ("a URL that is none", ["info", "--url", "herd.example"], b"", 6, "must look like http"),
+    ("a URL that is none", ["info", "--url", "herd.example"], b"", 2, "must look like http"),
     ("nobody there", ["info", "--url", "http://127.0.0.1:9"], b"", 6, "`herder up` starts one"),
     ("somebody else's business", ["account", "list"], b"", 3, "admin key"),
 ]

@@ -204,7 +204,7 @@ def test_details_from_elsewhere_are_one_safe_line() -> None:
     "url", ["", "herd.example", "ftp://herd.example", "http://", "http://a:b", "http://a:99999", "x\x00"]
 )
 def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(llama_herder.CannotConnect, match="must look like http"):
+    with pytest.raises(llama_herder.InvalidRequest, match="must look like http"):
         base_url(url)
 
 
@@ -239,7 +239,19 @@ def test_a_body_has_what_was_given_and_no_more() -> None:
     }
 
 
-@pytest.mark.parametrize("body", [{"multiplier": float("nan")}, {"prompt": "\udce4"}])
+@pytest.mark.parametrize(
+    "prompt", [None, 3, b"hi", {"role": "user", "content": "hi"}, ["hi"], [{"role": "user"}, None]]
+)
+def test_a_prompt_that_is_none_says_what_to_pass(prompt: Any) -> None:
+    with pytest.raises(TypeError, match=r"must be text, or a list of messages such as \[\{"):
+        _calls.ask(prompt, 3, {})
+    chat = _calls.ask(iter([{"role": "user", "content": "hi"}]), 3, {})  # type: ignore[arg-type]
+    assert chat == {"messages": [{"role": "user", "content": "hi"}], "tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "body", [{"multiplier": float("nan")}, {"prompt": "\udce4"}, {"metadata": {"at": object()}}]
+)
 def test_what_json_cannot_say_is_refused_here(body: dict[str, Any]) -> None:
     with pytest.raises(llama_herder.InvalidRequest):
         Send("POST", "/v1/jobs", body=body).content()
