@@ -48,15 +48,29 @@ ERRORS = [
     ("a ceiling too low", ["run", PROMPT, "--tokens", "4", "--max-fee", "3"], b"", 4, "14"),
     ("an unknown model", ["run", PROMPT, "--tokens", "4", "--model", "gpt-99"], b"", 5, "toy"),
     ("an unknown job", ["jobs", "job_nope"], b"", 5, "job_nope"),
-    ("a prompt of 1 MB", ["run", "--tokens", "4"], b"x" * 1_000_000, 2, "500000"),
-    ("a prompt of 5 MB", ["run", "--tokens", "4"], b"x" * 5_000_000, 2, "4000000"),
+    ("a prompt of 1 MB", ["run", "--tokens", "4"], b"x" * 1_000_000, 2, "500 000"),
+    ("a prompt of 5 MB", ["run", "--tokens", "4"], b"x" * 5_000_000, 2, "4 000 000"),
     ("a prompt of 17 MB", ["run", "--tokens", "4"], b"x" * 17_000_000, 2, "more than any herd takes"),
     ("no tokens", ["run", PROMPT, "--tokens", "0"], b"", 2, "tokens"),
     ("tokens that are none", ["run", PROMPT, "--tokens", "many"], b"", 2, "valid integer"),
-    ("tokens not given", ["run", PROMPT], b"", 2, "--tokens"),
+    ("tokens not given", ["run", PROMPT], b"", 2, "'--tokens'; see herder run --help"),
+    (
+        "a prompt with a dash",
+        ["run", "-x hello", "--tokens", "4"],
+        b"",
+        2,
+        "goes last, behind `--`; see herder run",
+    ),
+    (
+        "an amount with a dash",
+        ["account", "deposit", "ann", "-5"],
+        b"",
+        2,
+        "`--`; see herder account deposit --help",
+    ),
     ("no prompt", ["run", "--tokens", "4"], b"", 2, "the prompt is empty"),
     ("a prompt that is no text", ["run", "-", "--tokens", "4"], b"\xff\xfe", 2, "not UTF-8 text (byte 0)"),
-    ("an answer that cannot fit", ["run", PROMPT, "--tokens", "2000"], b"", 2, "1024"),
+    ("an answer that cannot fit", ["run", PROMPT, "--tokens", "2000"], b"", 2, "1 024"),
     (
         "a multiplier that is no number",
         ["run", PROMPT, "--tokens", "4", "--multiplier", "nan"],
@@ -95,8 +109,15 @@ ERRORS = [
         2,
         "--messages is the whole",
     ),
-    ("an unknown option", ["run", PROMPT, "--tokens", "4", "--wings"], b"", 2, "--wings"),
+    (
+        "an unknown option",
+        ["run", PROMPT, "--tokens", "4", "--wings"],
+        b"",
+        2,
+        "no such option: --wings; see",
+    ),
     ("an unknown command", ["fly"], b"", 2, "fly"),
+    ("an unknown command of a group", ["account", "fly"], b"", 2, "see herder account --help"),
     ("a URL that is none", ["info", "--url", "herd.example"], b"", 2, "must look like http"),
     ("nobody there", ["info", "--url", "http://127.0.0.1:9"], b"", 6, "`herder up` starts one"),
     ("somebody else's business", ["account", "list"], b"", 3, "admin key"),
@@ -163,7 +184,7 @@ async def test_a_prompt_of_1_mb_in_a_file(herd: Herd, herder: Terminal, tmp_path
     (tmp_path / "long.txt").write_text("x" * 1_000_000)
     shown = await herder("run", f"@{tmp_path / 'long.txt'}", "--tokens", "4")
     assert (shown.code, shown.err.count("\n")) == (2, 1)
-    assert "500000" in shown.err
+    assert "500 000" in shown.err
     assert await herd.balance() == (FUNDS, 0)
 
 

@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -34,12 +36,30 @@ def herder(herd: Herd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return Terminal(herd, monkeypatch, capsys)
 
 
+@pytest.fixture
+def full() -> Iterator[BinaryIO]:
+    """A file on a disk without space."""
+    with Path("/dev/full").open("wb") as file:
+        yield file
+
+
 async def test_an_answer_and_its_bill(herd: Herd, herder: Terminal) -> None:
     shown, _ = await asyncio.gather(herder(*RUN), herd.work(3))
     assert shown.code == 0
     assert shown.out == "xxx\n"
     assert shown.err == "fee 50 · captured 13 · refunded 37 · balance 4 987\n"
     assert await herd.balance() == (FUNDS - 13, 0)
+
+
+async def test_a_bill_says_at_what_price(herd: Herd, herder: Terminal) -> None:
+    bid, _ = await asyncio.gather(herder(*RUN, "--multiplier", "1.5"), herd.work(3))
+    assert bid.err == "fee 75 (×1.5) · captured 20 · refunded 55 · balance 4 980\n"
+    herd.server.config.app.state.herd.market.forget()  # type: ignore[union-attr]
+    quoted = await herder("quote", "hi", "--tokens", "40")
+    assert "automatic price: --max-fee bounds it" in quoted.out
+    followed, _ = await asyncio.gather(herder(*RUN), herd.work(3))
+    assert ", automatic price: --max-fee bounds it) · captured" in followed.err
+    assert "automatic" not in (await herder("quote", "hi", "--multiplier", "1.5")).out
 
 
 async def test_the_job_as_json(herd: Herd, herder: Terminal) -> None:
@@ -114,7 +134,8 @@ async def test_jobs_and_cancel(herd: Herd, herder: Terminal) -> None:
     first = await herder("jobs", "--limit", "2")
     assert len(first.out.splitlines()) == 3
     assert "queued, 0 ahead" in first.out + (await herder("jobs")).out
-    cursor = first.err.split()[-1]
+    *hint, cursor = first.err.split()
+    assert hint == ["more:", "herder", "jobs", "--limit", "2", "--cursor"]
     assert len((await herder("jobs", "--limit", "2", "--cursor", cursor)).out.splitlines()) == 2
     ids = [job["id"] for job in json.loads((await herder("jobs", "--json")).out)["jobs"]]
     assert "cancelled" in (await herder("cancel", ids[0])).out
@@ -179,9 +200,50 @@ async def test_a_prompt_of_1_mb_through_a_real_pipe(herd: Herd, herder: Terminal
     child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     out, err = await child.communicate(b"x" * 1_000_000)
     assert (child.returncode, out) == (2, b"")
-    assert err.startswith(b"error: the prompt has 1000000 bytes")
+    assert err.startswith(b"error: the prompt has 1 000 000 bytes")
     assert err.count(b"\n") == 1
     assert await herd.balance() == (FUNDS, 0)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+async def test_an_answer_that_cannot_be_written_is_named(
+    herd: Herd, herder: Terminal, full: BinaryIO, more: list[str], unbuffered: str
+) -> None:
+    command = [sys.executable, "-m", "llama_herder.cli.main", *RUN, *more]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    child = await asyncio.create_subprocess_exec(*command, stdout=full, stderr=PIPE, env=environment)
+    (_, err), _ = await asyncio.gather(child.communicate(), herd.work(3))
+    job_id = json.loads((await herder("jobs", "--json")).out)["jobs"][0]["id"]
+    assert err.decode() == (
+        "error: the answer could not be written (no space left on device); it is paid for, and "
+        f"`herder jobs {job_id}` reads it again\n"
+    )
+    assert child.returncode == 1
+    assert (await herder("jobs", job_id)).out.endswith("xxx\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", [["info"], ["jobs", "--json"], ["--help"]])
+async def test_output_that_cannot_be_written_is_one_line(
+    herder: Terminal, full: BinaryIO, command: list[str], unbuffered: str
+) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "llama_herder.cli.main", *command]
+    child = await asyncio.create_subprocess_exec(*command, stdout=full, stderr=PIPE, env=environment)
+    _, err = await child.communicate()
+    assert err == b"error: cannot write to standard output: no space left on device\n"
+    assert child.returncode == 1
+
+
+async def test_a_bill_that_cannot_be_written_spoils_no_answer(
+    herd: Herd, herder: Terminal, full: BinaryIO
+) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "llama_herder.cli.main", *RUN, stdout=PIPE, stderr=full
+    )
+    (out, _), _ = await asyncio.gather(child.communicate(), herd.work(3))
+    assert (child.returncode, out) == (0, b"xxx\n")
 
 
 async def test_a_reader_that_stops_reading_is_no_traceback(herd: Herd, herder: Terminal) -> None:

@@ -118,6 +118,42 @@ def test_an_error_line_adds_what_its_detail_leaves_out() -> None:
     assert len(output.error_line(hostile)) <= 700
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("only 5080 credits are available", "only 5 080 credits are available"),
+        (
+            "this costs 1000 credits and 5080 are available",
+            "this costs 1 000 credits and 5 080 are available",
+        ),
+        ("the cap is 500000", "the cap is 500 000"),
+        ("must be at most 4000, so", "must be at most 4 000, so"),
+        ("no account 12345", "no account 12345"),
+        ("deposit 12345 was made, key 0123-4567 too", "deposit 12345 was made, key 0123-4567 too"),
+        ("http://127.0.0.1:8191 is 80% of 2026-11-21", "http://127.0.0.1:8191 is 80% of 2026-11-21"),
+    ],
+)
+def test_amounts_in_the_words_of_the_herder_look_like_all_amounts(said: str, shown: str) -> None:
+    assert output.error_line(llama_herder.Refusal(said)) == shown
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["account"], ["account", "create"], ["config"]])
+def test_help_shows_flags_without_a_value(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.execute([*command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--help" in shown
+    assert "<bool>" not in shown
+    assert "BOOLEAN" not in shown
+
+
+def test_without_a_standard_output_nothing_is_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert app.execute(["run", "hi", "--tokens", "4", *NOWHERE]) == 2
+    assert capsys.readouterr().err == "error: standard output is closed\n"
+
+
 def test_tables_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_table(("name", "credits", "note"), [("ann", 1_000_000, "x" * 300), ("b\x1b[2J", None, True)])
     lines = capsys.readouterr().out.splitlines()

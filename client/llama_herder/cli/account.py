@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
@@ -10,8 +12,10 @@ from llama_herder import Account, Herder, HerderError, Key, LedgerEntry, Page
 from llama_herder._core import one_line
 from llama_herder.cli import output, session
 
-Name = Annotated[str, typer.Argument(help="the account")]
-Amount = Annotated[int, typer.Argument(help="credits")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="the account")]
+Amount = Annotated[int, typer.Argument(metavar="AMOUNT", help="credits")]
+
+ACCOUNTS_LIMIT = 100
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -38,9 +42,11 @@ def account(
 
 @app.command()
 def ledger(
-    name: Annotated[str | None, typer.Argument(help="another account (with an admin's key)")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="another account (with an admin's key)")
+    ] = None,
     *,
-    limit: session.Limit = 20,
+    limit: session.Limit = session.LIMIT,
     cursor: session.Cursor = None,
     url: session.Url = None,
     key: session.ApiKey = None,
@@ -51,15 +57,21 @@ def ledger(
         found = herder.ledger(limit, cursor) if name is None else herder.admin.ledger(name, limit, cursor)
     if as_json:
         return output.print_json({"entries": [dict(entry.raw) for entry in found], "next": found.next})
-    return _print_ledger(found)
+    _print_ledger(found)
+    if found.next:
+        output.print_more(
+            "account ledger" if name is None else f"account ledger {shlex.quote(name)}",
+            limit,
+            session.LIMIT,
+            found.next,
+        )
+    return None
 
 
 def _print_ledger(found: Page[LedgerEntry]) -> None:
     head = ("when", "kind", "from", "to", "amount", "job", "memo")
     rows = [(output.moment(e.at_ms), e.kind, e.source, e.target, e.amount, e.job_id, e.memo) for e in found]
-    output.print_table(head, rows)
-    if found.next:
-        output.print_note(f"more: herder account ledger --cursor {found.next}")
+    output.print_table(head, rows, none="no movements")
 
 
 @app.command()
@@ -76,10 +88,19 @@ def create(
     with session.client(url, key, admin=True) as herder:
         made = herder.admin.create(name, credits_)
         new = _first_key(herder, name, label)
-    if as_json:
-        return output.print_json({"account": dict(made.raw), "key": dict(new.raw)})
-    _print_account(made, False)
-    return _print_new_key(new)
+    with _shown_once(new):
+        if as_json:
+            return output.print_json({"account": dict(made.raw), "key": dict(new.raw)})
+        _print_account(made, False)
+        return _print_new_key(new)
+
+
+def _shown_once(new: Key) -> AbstractContextManager[None]:
+    name, key_id = shlex.quote(one_line(new.account)), one_line(new.id)
+    return output.written(
+        f"the key {key_id}",
+        f"`herder account keys {name} --revoke {key_id}` ends it, and --new makes another",
+    )
 
 
 def _first_key(herder: Herder, name: str, label: str | None) -> Key:
@@ -112,7 +133,7 @@ def deposit(
 @app.command(context_settings={"ignore_unknown_options": True})
 def adjust(
     name: Name,
-    amount: Annotated[int, typer.Argument(help="credits, -50 takes them away")],
+    amount: Annotated[int, typer.Argument(metavar="AMOUNT", help="credits, -50 takes them away")],
     *,
     memo: Annotated[str, typer.Option("--memo", help="why")],
     url: session.Url = None,
@@ -136,7 +157,7 @@ def show(
 @app.command("list")
 def list_(
     *,
-    limit: session.Limit = 100,
+    limit: session.Limit = ACCOUNTS_LIMIT,
     cursor: session.Cursor = None,
     url: session.Url = None,
     key: session.AdminKey = None,
@@ -150,7 +171,7 @@ def list_(
     rows = [(a.id, a.available, a.held, a.suspended, output.moment(a.created_ms)) for a in found]
     output.print_table(("account", "available", "held", "suspended", "created"), rows)
     if found.next:
-        output.print_note(f"more: herder account list --cursor {found.next}")
+        output.print_more("account list", limit, ACCOUNTS_LIMIT, found.next)
     return None
 
 
@@ -192,7 +213,8 @@ def keys(
     with session.client(url, key, admin=True) as herder:
         if new:
             made = herder.admin.create_key(name, role, label)
-            return output.print_json(dict(made.raw)) if as_json else _print_new_key(made)
+            with _shown_once(made):
+                return output.print_json(dict(made.raw)) if as_json else _print_new_key(made)
         if revoke:
             herder.admin.revoke_key(name, revoke)
         found = herder.admin.keys(name)
@@ -217,5 +239,5 @@ def _print_account(found: Account, as_json: bool) -> None:
 
 
 def _print_new_key(made: Key) -> None:
-    print(f"{'key':<9}  {one_line(made.key)}")
+    print(f"{'key':<9}  {one_line(made.key)}", flush=True)
     output.print_note("Keep it now: it is not shown again.")

@@ -6,6 +6,8 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import typer
 import typer.main
@@ -13,7 +15,7 @@ import typer.main
 from llama_herder._core import one_line
 from llama_herder._http import installed_version
 from llama_herder.cli import account, herd, output, run, server
-from llama_herder.cli.output import Exit, UsageProblem
+from llama_herder.cli.output import CannotWrite, Exit, UsageProblem
 from llama_herder.errors import HerderError
 
 CLIENT_COMMANDS = frozenset({"run", "quote", "info", "models", "workers", "jobs", "cancel", "account"})
@@ -42,10 +44,13 @@ def build(arguments: Sequence[str]) -> typer.Typer:
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code. Never a traceback for something that was to be expected."""
     _forgiving_streams()
+    if sys.stdout is None:
+        return _report("standard output is closed", Exit.USAGE, None)
     before = list(arguments)[: list(arguments).index("--")] if "--" in arguments else list(arguments)
     as_json = "--json" in before
     try:
         command = typer.main.get_command(build(arguments))
+        _bare_flags(command)
         code = command.main(args=list(arguments), prog_name="herder", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else Exit.OK
@@ -56,11 +61,18 @@ def execute(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _report("interrupted", Exit.INTERRUPTED, None)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.drop(sys.stdout)
         return Exit.FAILED
+    except CannotWrite as error:
+        output.drop(sys.stdout)
+        return _report(str(error), Exit.FAILED, None)
     except ModuleNotFoundError as error:
         return _report(server.install_hint(error), Exit.USAGE, None)
     except Exception as error:
+        why = output.stuck() if isinstance(error, OSError) else None
+        if why is not None:
+            output.drop(sys.stdout)
+            return _report(f"cannot write to standard output: {why}", Exit.FAILED, None)
         line = _expected(error)
         if line is None:
             raise
@@ -79,18 +91,44 @@ def _expected(error: Exception) -> str | None:
     if explain is None:
         return None
     said = one_line(str(explain())).rstrip(".")
-    return f"{said[:1].lower()}{said[1:]}; see herder --help"
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "herder"
+    return f"{said[:1].lower()}{said[1:]}{_dashed(error)}; see {path} --help"
+
+
+def _dashed(error: Exception) -> str:
+    """What to add where an unknown option may have been meant as a value: -5, or a prompt that begins with a dash."""
+    word = str(getattr(error, "option_name", ""))
+    known = not hasattr(error, "possibilities")  # only an option that there is not has similar ones
+    if known or (word.startswith("--") and " " not in word):
+        return ""
+    return "; a value that starts with a dash goes last, behind `--`"
+
+
+def _bare_flags(command: Any) -> None:
+    """Help shows a flag without a value: an empty metavar keeps Typer from writing `<bool>` behind it."""
+    for option in command.get_params(typer.Context(command)):
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    for below in getattr(command, "commands", {}).values():
+        _bare_flags(below)
 
 
 def _report(line: str, code: Exit, problem: object) -> int:
     if problem is not None:
-        output.print_json(problem)
+        try:
+            output.print_json(problem)
+            sys.stdout.flush()
+        except OSError:
+            output.drop(sys.stdout)
     output.print_error(line)
     return code
 
 
 def _forgiving_streams() -> None:
-    """A locale without the letters of an answer shows question marks, not a traceback."""
+    """A locale without the letters of an answer shows question marks, not a traceback; nor does a closed stderr."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

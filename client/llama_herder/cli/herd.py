@@ -58,7 +58,7 @@ def models(url: session.Url = None, key: session.ApiKey = None, as_json: session
         )
         for m in found
     ]
-    return output.print_table(head, rows)
+    return output.print_table(head, rows, none="no models: no worker has come yet")
 
 
 def workers(url: session.Url = None, key: session.ApiKey = None, as_json: session.Json = False) -> None:
@@ -80,13 +80,13 @@ def workers(url: session.Url = None, key: session.ApiKey = None, as_json: sessio
         )
         for w in found
     ]
-    return output.print_table(head, rows)
+    return output.print_table(head, rows, none="no workers")
 
 
 def jobs(
-    job_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="one job, with its answer")] = None,
+    job_id: Annotated[str | None, typer.Argument(metavar="ID", help="one job, with its answer")] = None,
     *,
-    limit: session.Limit = 20,
+    limit: session.Limit = session.LIMIT,
     cursor: session.Cursor = None,
     url: session.Url = None,
     key: session.ApiKey = None,
@@ -113,9 +113,9 @@ def jobs(
         )
         for j in found
     ]
-    output.print_table(head, rows)
+    output.print_table(head, rows, none="no jobs")
     if found.next:
-        output.print_note(f"more: herder jobs --cursor {found.next}")
+        output.print_more("jobs", limit, session.LIMIT, found.next)
     return None
 
 
@@ -145,7 +145,6 @@ def _print_job(job: Job, as_json: bool) -> None:
             "status": output.state_of(job),
             "model": job.model,
             "tokens": job.tokens,
-            "multiplier": job.multiplier,
             "bill": output.bill(job, None),
             "submitted": output.moment(job.submitted_ms),
             "started": output.moment(job.started_ms),

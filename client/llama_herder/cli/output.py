@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, TextIO
@@ -23,7 +26,7 @@ class Exit(IntEnum):
     """What a script can tell from the exit code."""
 
     OK = 0
-    FAILED = 1  # the job has no answer, or an audit found drift
+    FAILED = 1  # the job has no answer, an audit found drift, or what was to be printed could not be written
     USAGE = 2  # the command or the request is wrong
     AUTHENTICATION = 3
     PAYMENT = 4
@@ -34,6 +37,10 @@ class Exit(IntEnum):
 
 class UsageProblem(Exception):
     """The command cannot be carried out as it was typed; nothing was sent."""
+
+
+class CannotWrite(Exception):
+    """Standard output takes no more."""
 
 
 _BY_STATUS = {401: Exit.AUTHENTICATION, 403: Exit.AUTHENTICATION, 402: Exit.PAYMENT, 404: Exit.NOT_FOUND}
@@ -50,7 +57,7 @@ def exit_code(error: HerderError) -> Exit:
 
 def error_line(error: HerderError) -> str:
     """The error in one line, with the numbers and names that its detail leaves out."""
-    said = error.detail.rstrip(".")
+    said = _grouped(error.detail.rstrip("."))
     if isinstance(error, MissingKey):
         return "no API key: give one with --key, or set HERDER_API_KEY"
     if isinstance(error, WaitTimeout):
@@ -67,7 +74,9 @@ def error_line(error: HerderError) -> str:
         more = [f"there are: {', '.join(error.models)}"]
     elif isinstance(error, InvalidRequest):
         more = [
-            f"{name}: {message}" if name else message for name, message in error.errors if message not in said
+            _grouped(f"{name}: {message}" if name else message)
+            for name, message in error.errors
+            if message not in error.detail
         ]
     elif error.status == 500 and error.request_id:
         more = [f"request {error.request_id}"]
@@ -78,9 +87,57 @@ def _says(text: str, value: int) -> bool:
     return str(value) in "".join(char for char in text if char not in " ,_\u202f\u00a0")
 
 
+# A number that is an amount or a limit, by the words around it; others may be part of somebody's name.
+_AMOUNT = re.compile(
+    r"(?P<before>\b(?:is|not|than|to|most|least|below|between|pass) )(?P<amount>\d{4,})(?=[ ,;:.)]|$)"
+    r"|(?<![^ (])(?P<counted>\d{4,})(?= (?:credits|bytes|tokens|are|were)\b)"
+)
+
+
+def _grouped(text: str) -> str:
+    """The herder's words with their amounts as every amount is printed here."""
+    return _AMOUNT.sub(lambda at: (at["before"] or "") + money(int(at["amount"] or at["counted"])), text)
+
+
+def say(line: str) -> None:
+    """A line on stderr; one that cannot be written is no reason to stop."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        drop(sys.stderr)
+
+
+def drop(stream: TextIO) -> None:
+    """What a stream still has in its buffer goes nowhere, so that Python does not complain about it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def print_error(line: str) -> None:
     """`error: …`, one line on stderr."""
-    print(f"error: {line}", file=sys.stderr)
+    say(f"error: {line}")
+
+
+def stuck() -> str | None:
+    """Why standard output takes no more, if it does not; to be asked after an error only, since it tries a line."""
+    try:
+        print(flush=True)
+    except OSError as error:
+        return (error.strerror or "it broke").lower()
+    return None
+
+
+@contextmanager
+def written(what: str, otherwise: str) -> Iterator[None]:
+    """Around the printing of something that was paid for or is shown once; `otherwise` says what to do without it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        why = (error.strerror or "it broke").lower()
+        raise CannotWrite(f"{what} could not be written ({why}); {otherwise}") from error
 
 
 def error_json(error: HerderError) -> dict[str, Any]:
@@ -107,11 +164,20 @@ def print_text(text: str) -> None:
 
 def print_note(text: str) -> None:
     """A line beside the answer, on stderr, dim on a terminal."""
-    print(_styled(text, "2", sys.stderr), file=sys.stderr)
+    say(_styled(text, "2", sys.stderr))
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table in plain columns; numbers to the right; never cut, so that scripts can read it too."""
+def print_more(command: str, limit: int, usual: int, cursor: str) -> None:
+    """How to see the next part of a list, with the limit that was asked for."""
+    asked = "" if limit == usual else f" --limit {limit}"
+    print_note(f"more: herder {command}{asked} --cursor {shlex.quote(one_line(cursor))}")
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], none: str = "") -> None:
+    """A table in plain columns; numbers to the right; never cut, so that scripts can read it too.
+
+    `none` is what to say, beside it, of a table without rows.
+    """
     body = [["" if cell is None else _cell(cell) for cell in row] for row in rows]
     right = [bool(body) and all(_is_number(row[i]) for row in body) for i in range(len(head))]
     widths = [max(len(row[i]) for row in [list(head), *body]) for i in range(len(head))]
@@ -119,6 +185,8 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         cells = [row[i].rjust(widths[i]) if right[i] else row[i].ljust(widths[i]) for i in range(len(head))]
         line = "  ".join(cells).rstrip()
         print(_styled(line, "1", sys.stdout) if at == 0 else line)
+    if none and not body:
+        print_note(none)
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -155,10 +223,19 @@ def moment(at_ms: int | None) -> str:
     return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""
 
 
-def bill(job: Job, balance: int | None) -> str:
-    """fee 50 · captured 43 · refunded 7 · balance 99 950."""
-    parts = (("fee", job.fee), ("captured", job.captured), ("refunded", job.refunded), ("balance", balance))
-    return " · ".join(f"{name} {money(value)}" for name, value in parts if value is not None)
+def priced(multiplier: float, automatic: bool) -> str:
+    """1.5; with where it came from, and how to bound it, where the caller offered nothing."""
+    note = ", automatic price: --max-fee bounds it" if automatic and multiplier > 1 else ""
+    return f"{multiplier:g}{note}"
+
+
+def bill(job: Job, balance: int | None, automatic: bool = False) -> str:
+    """fee 75 (×1.5) · captured 65 · refunded 10 · balance 99 935."""
+    fee = money(job.fee) + (f" (×{priced(job.multiplier, automatic)})" if job.multiplier != 1 else "")
+    rest = (("captured", job.captured), ("refunded", job.refunded), ("balance", balance))
+    return " · ".join(
+        [f"fee {fee}", *(f"{name} {money(value)}" for name, value in rest if value is not None)]
+    )
 
 
 def state_of(job: Job) -> str:
@@ -166,5 +243,5 @@ def state_of(job: Job) -> str:
     if job.cancel_requested:
         return "being cancelled"
     if job.status == "queued":
-        return "queued" if job.position is None else f"queued, {job.position} ahead"
+        return "queued" if job.position is None else f"queued, {money(job.position)} ahead"
     return job.status

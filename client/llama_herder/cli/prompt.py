@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llama_herder.cli.output import UsageProblem
+from llama_herder.cli.output import UsageProblem, money
 from llama_herder.types import Message
 
 PROMPT_BYTES_MAX = 16_000_000
@@ -81,7 +81,7 @@ def _stdin() -> bytes:
 
 def _capped(content: bytes, name: str) -> bytes:
     if len(content) > PROMPT_BYTES_MAX:
-        raise UsageProblem(f"{name} is longer than {PROMPT_BYTES_MAX} bytes, more than any herd takes")
+        raise UsageProblem(f"{name} is longer than {money(PROMPT_BYTES_MAX)} bytes, more than any herd takes")
     return content
 
 

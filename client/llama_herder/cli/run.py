@@ -20,7 +20,9 @@ CANCEL_WAIT_S = 10.0
 LIVE_POLL_S = 1.0
 PIPED_POLL_S = 30.0
 
-Prompt = Annotated[str | None, typer.Argument(help="the prompt; @FILE reads a file, - standard input")]
+Prompt = Annotated[
+    str | None, typer.Argument(metavar="PROMPT", help="the prompt; @FILE reads a file, - standard input")
+]
 Tokens = Annotated[int, typer.Option("--tokens", help="most tokens to generate, and to pay for")]
 Chat = Annotated[
     str | None, typer.Option("--messages", metavar="FILE", help="a chat as JSON, instead of PROMPT")
@@ -75,13 +77,13 @@ def run(
     with session.client(url, key) as herder:
         job = _submitted(herder, asked, tokens, options)
         if job.warning:
-            print(f"warning: {one_line(job.warning)}", file=sys.stderr)
+            output.say(f"warning: {one_line(job.warning)}")
         try:
             ended = _watched(herder, job, timeout)
         except KeyboardInterrupt:
             raise typer.Exit(_cancelled(herder, job, as_json)) from None
         balance = _balance(herder)
-    _print_ended(ended, balance, as_json)
+    _print_ended(ended, balance, as_json, automatic=multiplier is None and fee is None)
 
 
 def _submitted(herder: Herder, asked: str | list[Message], tokens: int, options: Options) -> Job:
@@ -121,15 +123,16 @@ def _balance(herder: Herder) -> int | None:
         return None
 
 
-def _print_ended(ended: Job, balance: int | None, as_json: bool) -> None:
-    if as_json:
-        output.print_json({**ended.raw, "balance": balance})
-        if ended.status != "succeeded":
-            _fail(ended)
-        return
-    if ended.text or ended.status == "succeeded":
-        output.print_text(ended.text)
-    output.print_note(output.bill(ended, balance))
+def _print_ended(ended: Job, balance: int | None, as_json: bool, automatic: bool) -> None:
+    with output.written(
+        "the answer", f"it is paid for, and `herder jobs {one_line(ended.id)}` reads it again"
+    ):
+        if as_json:
+            output.print_json({**ended.raw, "balance": balance})
+        elif ended.text or ended.status == "succeeded":
+            output.print_text(ended.text)
+    if not as_json:
+        output.print_note(output.bill(ended, balance, automatic))
     if ended.status != "succeeded":
         _fail(ended)
 
@@ -144,7 +147,7 @@ def _fail(ended: Job) -> None:
 
 def _cancelled(herder: Herder, job: Job, as_json: bool) -> int:
     """After Ctrl-C: cancel, wait a little for the refund, and say so."""
-    print(f"\ncancelling {job.id} …", file=sys.stderr)
+    output.say(f"\ncancelling {one_line(job.id)} …")
     try:
         ended = herder.cancel(job)
         if not ended.ended:
@@ -183,17 +186,17 @@ def quote(
     if as_json:
         output.print_json(dict(found.raw))
     else:
-        output.print_fields(_quote_fields(found))
+        output.print_fields(_quote_fields(found, automatic=multiplier is None and fee is None))
 
 
-def _quote_fields(found: Quote) -> dict[str, object]:
+def _quote_fields(found: Quote, automatic: bool) -> dict[str, object]:
     reason = found.reason.detail or found.reason.code if found.reason else ""
     return {
         "model": found.model,
         "tokens": found.tokens,
         "base fee": found.base_fee,
+        "multiplier": output.priced(found.multiplier, automatic),
         "fee": found.fee,
-        "multiplier": found.multiplier,
         "ahead in line": found.position,
         "balance": found.balance,
         "most tokens": found.max_tokens,

@@ -17,6 +17,7 @@ from llama_herder._core import DEFAULT_URL
 from llama_herder.cli.output import UsageProblem
 
 TRIES = 3
+LIMIT = 20
 ENV_FILE = Path(".env")
 ENV_FILE_BYTES_MAX = 1_000_000
 
