@@ -103,11 +103,12 @@ class Ledger:
         broker = self.broker
         rows = await broker.fetch(
             broker.redis.xrevrange(
-                broker.keys("ledger", account), max=f"({before}" if before else "+", count=limit
+                broker.keys("ledger", account), max=f"({before}" if before else "+", count=limit + 1
             )
         )
         entries = [posting(entry, fields) for entry, fields in rows]
-        return entries, entries[-1].posting_id if len(entries) == limit else None
+        more = len(entries) > limit  # one was read beyond the page, to know
+        return entries[:limit], entries[limit - 1].posting_id if more else None
 
     # --- keys --------------------------------------------------------------------------------------------
 

@@ -74,9 +74,10 @@ class Reads:
         upper = f"({int(before)}" if before else "+inf"
         rows = await self.fetch(
             self.redis.zrevrangebyscore(
-                self.keys("account_jobs", account), upper, "-inf", start=0, num=limit, withscores=True
+                self.keys("account_jobs", account), upper, "-inf", start=0, num=limit + 1, withscores=True
             )
         )
+        more, rows = len(rows) > limit, rows[:limit]  # one was read beyond the page, to know
         pipe = self.redis.pipeline(transaction=False)
         for job_id, _ in rows:
             pipe.hgetall(self.keys("job", job_id.decode()))
@@ -86,7 +87,7 @@ class Reads:
             for (job_id, _), fields in zip(rows, hashes, strict=True)
             if fields
         ]
-        return records, str(int(rows[-1][1])) if len(rows) == limit else None
+        return records, str(int(rows[-1][1])) if more else None
 
     async def remembered(self, account: str, idempotency_key: str) -> tuple[str, str] | None:
         """The request hash and job of an Idempotency-Key that is still remembered."""
