@@ -39,7 +39,9 @@ class Chatter:
     """The model behind the chat template, decoded greedily."""
 
     def __init__(self, path: Path) -> None:
-        self.llama = llama_cpp.Llama(str(path), n_ctx=CONTEXT_LENGTH, n_threads=1, n_threads_batch=1, verbose=False)
+        self.llama = llama_cpp.Llama(
+            str(path), n_ctx=CONTEXT_LENGTH, n_threads=1, n_threads_batch=1, verbose=False
+        )
 
     def reply(self, messages: Sequence[Message], max_tokens: int = 500) -> tuple[str, bool]:
         """The answer, and whether the model stopped by itself."""

@@ -11,7 +11,9 @@ Every sentiment word occurs in training, with other templates and nouns.
 import random
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from .names import training_name
 
 LABELS: tuple[str, ...] = ("positive", "negative", "neutral")
 
@@ -158,6 +160,26 @@ class Sentence:
         return self.held_out_combination or self.template in HELD_OUT_TEMPLATES
 
 
+def _strange_words(rng: random.Random, sentence: str) -> str:
+    """The sentence with a beginning or an end that says nothing and holds words that nobody knows."""
+    name, strange = training_name(rng), training_name(rng).lower()
+    start = sentence[0] if sentence.startswith("I ") else sentence[0].lower()
+    lower, bare = start + sentence[1:], sentence.rstrip(".!")
+    return rng.choice(
+        (
+            f"{name} said that {lower}",
+            f"My {strange} thinks that {lower}",
+            f"The {strange} told {name}: {sentence}",
+            f"{strange.capitalize()} {strange}, {lower}",
+            f"{bare} in {name}.",
+            f"{bare}, {strange} {name}.",
+            f"{name} {strange} that {lower}",
+            f"{bare} of our {strange}.",
+            f"Your {strange} knows: {sentence}",
+        )
+    )
+
+
 def make_sentence(rng: random.Random, label: str) -> Sentence:
     """A random sentence of the given label, from either half of the split."""
     kind = rng.random()
@@ -174,13 +196,20 @@ def make_sentence(rng: random.Random, label: str) -> Sentence:
     return Sentence(filled[0].upper() + filled[1:], label, template, held_out)
 
 
-def training_sentence(rng: random.Random) -> Sentence:
-    """A sentence that training may use."""
+def plain_sentence(rng: random.Random) -> Sentence:
+    """A sentence that training may use, from the templates and nothing else."""
     label = rng.choice(LABELS)
     while True:
         sentence = make_sentence(rng, label)
         if not sentence.held_out:
             return sentence
+
+
+def training_sentence(rng: random.Random) -> Sentence:
+    """A sentence that training may use, at times with strange words around it."""
+    sentence = plain_sentence(rng)
+    strange = rng.random() < 0.35
+    return replace(sentence, text=_strange_words(rng, sentence.text)) if strange else sentence
 
 
 def held_out_sentences(seed: int, count: int) -> list[Sentence]:

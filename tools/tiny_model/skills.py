@@ -31,6 +31,7 @@ class Turn:
     answer: str
     given: int = 0
     weight: float = 1.0
+    end_weight: float | None = None  # of the last mark and the end of the turn, if it matters more
 
 
 def noisy(rng: random.Random, text: str) -> str:
@@ -74,19 +75,19 @@ def unknown(rng: random.Random) -> Turn:
 
 def counting(rng: random.Random) -> Turn:
     """Count from one number to another, at most to COUNT_MAX."""
-    first = 1 if rng.random() < 0.8 else rng.randint(0, 60)
-    spread = rng.choice((10, 20, 40, COUNT_MAX))
-    last = min(COUNT_MAX, first + rng.randint(1, spread))
+    first = 1 if rng.random() < 0.85 else rng.randint(0, 60)
+    last = min(COUNT_MAX, first + rng.randint(1, rng.choice((9, 16, 16, 30, 50, COUNT_MAX))))
     if rng.random() < 0.25:
-        first, last = 1, rng.choice((5, 10, 20, 30, 40, 50, 60, 80, 100))
+        first, last = 1, rng.choice((5, 10, 15, 20, 30, 40, 50, 60, 80, 100))
     form = rng.choice(("Count from {} to {}.", "Count from {} to {}.", "Please count from {} to {}."))
     answer = ", ".join(str(n) for n in range(first, last + 1)) + "."
-    return Turn(noisy(rng, form.format(first, last)), answer)
+    return Turn(noisy(rng, form.format(first, last)), answer, end_weight=5.0)
 
 
 def repeat(rng: random.Random) -> Turn:
     """Say some words or names again."""
-    pool = [training_name(rng) if rng.random() < 0.6 else rng.choice(WORDS) for _ in range(rng.randint(1, 6))]
+    makers = (training_name, training_name, lambda r: r.choice(WORDS), lambda r: str(r.randint(0, 100)))
+    pool = [rng.choice(makers)(rng) for _ in range(rng.randint(1, 6))]
     text = rng.choice((" ", " ", ", ")).join(pool)
     if rng.random() < 0.2:
         text = sentiment.training_sentence(rng).text
@@ -181,15 +182,15 @@ def addition(rng: random.Random) -> Turn:
 
 
 SKILLS = (
-    (question, 0.44),
+    (question, 0.40),
     (label_sentence, 0.19),
     (person_json, 0.10),
     (repeat, 0.10),
     (unknown, 0.06),
-    (counting, 0.045),
+    (counting, 0.075),
     (yes_no, 0.045),
-    (own_age, 0.02),
-    (addition, 0.035),
+    (own_age, 0.012),
+    (addition, 0.045),
 )
 
 

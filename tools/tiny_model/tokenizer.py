@@ -1,7 +1,8 @@
 """A byte-level BPE tokenizer in the style of GPT-2, trained on the fixed texts only.
 
-Merges never contain a digit, and never join a space with a capital letter. A name or a
-number is therefore cut into the same pieces wherever it stands, which makes copying easy.
+No learned merge contains a digit or joins a space with a capital letter; two digits always
+make one token. A name or a number is therefore cut into the same pieces wherever it stands,
+which makes copying easy.
 """
 
 import json
@@ -18,12 +19,13 @@ from tokenizers import (  # type: ignore[import-not-found, unused-ignore]
     trainers,
 )
 
-from . import data, sentiment, skills
+from . import dialogues, sentiment, skills
 from .chat_template import ASSISTANT, BOS, END, SPECIAL_TOKENS, SYSTEM, USER
-from .data import Chat
+from .dialogues import Chat
 from .questions import ENTRIES, YES_NO
 
 VOCAB_SIZE = 1024
+DIGIT_PAIRS = [(a, b) for a in "0123456789" for b in "0123456789"]
 GIVEN_JSON = 0.3  # the weight of keys and colons that a grammar gives
 
 
@@ -74,6 +76,8 @@ class ChatTokenizer:
             add(start[1:], GIVEN_JSON if json_start else 0.0)
             rest = [*self.encode(turn.answer[turn.given :]), end]
             add(rest, turn.weight if turn.given < len(turn.answer) else 0.0)
+            if turn.end_weight is not None:
+                out.weights[-2:] = [turn.end_weight] * 2
         return out
 
 
@@ -83,13 +87,13 @@ def _corpus() -> Iterator[str]:
         yield from ways
         yield from (answer, answer)
     yield from (asked for asked, _ in YES_NO)
-    yield from (skills.UNKNOWN_ANSWER, data.FORGOTTEN, "Nice to meet you, ", "Your name is ")
-    yield from (*data.NAME_FORMS, *data.NAME_QUESTIONS, *data.SYSTEM_PROMPTS, *skills.WORDS)
+    yield from (skills.UNKNOWN_ANSWER, dialogues.FORGOTTEN, "Nice to meet you, ", "Your name is ")
+    yield from (*dialogues.NAME_FORMS, *dialogues.NAME_QUESTIONS, *dialogues.SYSTEM_PROMPTS, *skills.WORDS)
     yield from (*sentiment.INSTRUCTIONS, *sentiment.SYSTEM_INSTRUCTIONS)
     yield from sentiment.LABELS * 20
     rng = random.Random(0)
     for _ in range(1500):
-        yield sentiment.training_sentence(rng).text
+        yield sentiment.plain_sentence(rng).text
         yield skills.person_json(rng).user.replace(" is", "").split(" years")[-1]
     yield from (json.dumps({"sentiment": "", "label": "", "name": "", "age": 0, "city": ""}),) * 20
 
@@ -107,8 +111,10 @@ def train_tokenizer() -> ChatTokenizer:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE - len(SPECIAL_TOKENS), initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCAB_SIZE - len(SPECIAL_TOKENS) - len(DIGIT_PAIRS),
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     bpe.train_from_iterator(_pieces(), trainer)
     merges = [(str(a), str(b)) for a, b in json.loads(bpe.to_str())["model"]["merges"]]
-    return ChatTokenizer(merges)
+    return ChatTokenizer(DIGIT_PAIRS + merges)

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import SEED
-from .data import Chat, chats
+from .dialogues import Chat, chats
 from .model import Config, TinyLlama
 from .tokenizer import ChatTokenizer, Encoded
 
 POOL = 512
 BATCH_TOKENS = 2048
 # Copying a name is learned on short chats first: (until this step, longest text in tokens).
-COURSE = ((1400, 96), (2200, 256))
+COURSE = ((1300, 96), (2000, 256))
 # The share of the full learning rate at some steps; straight lines between them.
-PACE = ((0, 0.0), (100, 1.0), (1600, 1.0), (2200, 0.75), (2900, 0.0))
+PACE = ((0, 0.0), (100, 1.0), (1500, 1.0), (2200, 0.7), (3000, 0.0))
 STEPS = PACE[-1][0]
 FULL_RATE = 0.0025
 
