@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -11,15 +12,21 @@ import numpy.typing as npt
 
 from herder.pricing import Terms
 from herder.protocol import FinishReason, Lease, Sampling
-from worker.engine import Step
+from worker.engine import Row, Step
 from worker.llama import LlamaEngine
 from worker.scheduler import Scheduler
 from worker.sequence import Sequence
 
 _jobs = count(1)
 
-CLEAR = 0.05
-"""Top two logits at least so far apart must give the same token however the batch was composed."""
+CLEAR_LEAST = 0.05
+NOISE_FACTOR = 4
+"""Top two logits at least so far apart, in units of a model's noise, must give the same token in any company.
+
+llama.cpp's CPU backend has two kernels for attention and takes the one for many rows from 64 on; what they differ by
+on a model is its noise, and shows without any company. Each of two logits can move by that much, in either choice.
+"""
+LONG, CUT = 120, 60
 
 
 def a_lease(
@@ -41,6 +48,10 @@ class MeasuredEngine(LlamaEngine):
         super().__init__(path, **more)
         self.gaps: dict[int, float] = {}
         self.steps: list[Step] = []
+        self.logits: dict[int, npt.NDArray[np.float32]] = {}
+        tokens = self.tokenize("Tell me about llamas and shepherds and hills. " * 20)[:LONG]
+        self.noise = float(np.abs(self.last_logits(tokens) - self.last_logits(tokens, cut=CUT)).max())
+        self.clear = max(CLEAR_LEAST, NOISE_FACTOR * self.noise)
 
     def step(self, step: Step) -> dict[int, int]:
         """As it is, remembered."""
@@ -51,7 +62,23 @@ class MeasuredEngine(LlamaEngine):
     def _choose(self, slot: int, index: int, logits: npt.NDArray[np.float32]) -> int:
         second, first = np.partition(logits, -2)[-2:]
         self.gaps[slot] = float(first - second)
+        self.logits[slot] = logits.copy()
         return super()._choose(slot, index, logits)
+
+    def last_logits(
+        self, tokens: list[int], *, cut: int = 0, beside: Seq[list[int]] = ()
+    ) -> npt.NDArray[np.float32]:
+        """The logits after these tokens: in one batch or in two, alone or with other prompts in the (last) batch."""
+        steps = [[Row(0, cut, tuple(tokens[cut:]), sample=True)]]
+        steps[0] += [Row(slot, 0, tuple(other), sample=False) for slot, other in enumerate(beside, 1)]
+        if cut:
+            steps.insert(0, [Row(0, 0, tuple(tokens[:cut]), sample=False)])
+        # With the first step what was in the cache goes, and the slot gets its sampler.
+        trims = tuple((slot, 0) for slot in range(self.facts.slots))
+        for i, rows in enumerate(steps):
+            first = i == 0
+            self.step(Step(tuple(rows), trims if first else (), ((0, Sampling()),) if first else ()))
+        return self.logits[0]
 
 
 @dataclass
@@ -60,6 +87,7 @@ class Answer:
 
     tokens: list[int] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
+    clear: float = CLEAR_LEAST
     text: str = ""
     finish: FinishReason | None = None
     cached: int = 0
@@ -78,7 +106,7 @@ class Driver:
     def admit(self, lease: Lease) -> Sequence:
         """Take a job in."""
         sequence = Sequence(lease, self.engine.tokenize(lease.prompt))
-        self.answers[lease.job_id] = Answer()
+        self.answers[lease.job_id] = Answer(clear=self.engine.clear)
         self.scheduler.admit(sequence)
         assert not sequence.ended, sequence.failure
         return sequence
@@ -115,7 +143,7 @@ def same(left: Answer, right: Answer) -> bool:
     for i, (a, b) in enumerate(zip(left.tokens, right.tokens, strict=False)):
         if a != b:
             gap = min(left.gaps[i], right.gaps[i])
-            assert gap < CLEAR, f"token {i} differs although the top two logits are {gap:.3f} apart"
+            assert gap < left.clear, f"token {i} differs although the top two logits are {gap:.3f} apart"
             return False
     assert left.tokens == right.tokens
     assert (left.text, left.finish) == (right.text, right.finish)
