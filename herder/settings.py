@@ -91,8 +91,60 @@ class Settings(BaseSettings):
     idempotency_ttl_ms: int = Field(
         default=86_400_000, ge=1_000, description="how long an Idempotency-Key is remembered"
     )
+    streams_max: int = Field(
+        default=5_000, ge=1, description="open event streams of one process before more get 503"
+    )
+    stream_ping_ms: int = Field(
+        default=15_000, ge=100, description="silence after which a stream gets a keep-alive comment"
+    )
+    stream_send_ms: int = Field(
+        default=30_000, ge=100, description="a stream whose reader takes nothing for this long is dropped"
+    )
+    batch_items_max: int = Field(default=10_000, ge=1, description="most prompts of a batch in one JSON body")
+    batch_upload_items_max: int = Field(
+        default=50_000, ge=1, description="most prompts of a batch uploaded as JSON lines"
+    )
+    batch_bytes_max: int = Field(
+        default=64_000_000,
+        ge=1_000,
+        description="largest body of a batch; HERDER_BODY_BYTES_MAX is for the rest",
+    )
     refuse_without_worker: bool = Field(
         default=False, description="refuse a known model that has no live worker, instead of a warning"
+    )
+
+    # Webhooks
+    webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="comma-separated networks and host names that webhooks may reach though they are not public",
+    )
+    webhook_ports: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("80", "443"), description="comma-separated ports that webhooks may go to; * for any"
+    )
+    webhook_schedule_s: Annotated[tuple[float, ...], NoDecode] = Field(
+        default=(0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        min_length=1,
+        description="comma-separated pauses before each attempt to deliver a webhook; as many attempts as pauses",
+    )
+    webhook_timeout_ms: int = Field(
+        default=15_000, ge=100, description="longest that one attempt to deliver a webhook may take"
+    )
+    webhook_host_concurrency: int = Field(
+        default=8, ge=1, description="attempts at one host at the same time"
+    )
+    webhook_endpoints_max: int = Field(
+        default=1_000, ge=1, description="webhook addresses (without their query) of one account"
+    )
+    webhook_rotation_ms: int = Field(
+        default=86_400_000, ge=0, description="how long a webhook's old secret still signs beside the new one"
+    )
+    webhook_ttl_ms: int = Field(
+        default=604_800_000,
+        ge=1_000,
+        description="how long a delivery that has ended can be read and redelivered",
+    )
+    public_url: str = Field(
+        default="", description="this herd's address as its callers see it, for links in webhooks"
     )
 
     # Who may call
@@ -157,7 +209,10 @@ class Settings(BaseSettings):
         """An empty variable is none."""
         return None if value == "" else value
 
-    @field_validator("model", "cors_origins", "trusted_proxies", mode="before")
+    @field_validator(
+        "model", "cors_origins", "trusted_proxies", "webhook_allow", "webhook_ports", "webhook_schedule_s",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:
         """A comma-separated list as it stands in the environment."""
