@@ -8,8 +8,11 @@
 Needs httpx and nothing else of the project.
 """
 
-from llama_herder._async import AsyncAdmin, AsyncHerder
-from llama_herder._sync import Admin, Herder
+from llama_herder._async import AsyncHerder
+from llama_herder._async_admin import AsyncAdmin
+from llama_herder._json import Page
+from llama_herder._sync import Herder
+from llama_herder._sync_admin import Admin
 from llama_herder.errors import (
     CannotConnect,
     HerderError,
@@ -55,7 +58,6 @@ from llama_herder.types import (
     LedgerEntry,
     Message,
     Model,
-    Page,
     Quote,
     Reason,
     Result,

@@ -12,36 +12,24 @@ from typing import Any
 from urllib.parse import quote as _quoted
 
 from llama_herder._core import Call, Flow, Patience, Send, Sleep, perform
+from llama_herder._json import Page, page_of
 from llama_herder.errors import JobCancelled, JobExpired, JobFailed, Unavailable, WaitTimeout
 from llama_herder.problems import InvalidRequest, NotFound
-from llama_herder.types import (
-    Account,
-    Audit,
-    Info,
-    Job,
-    Key,
-    LedgerEntry,
-    Message,
-    Model,
-    Page,
-    Quote,
-    Worker,
-    page_of,
-)
+from llama_herder.types import Account, Info, Job, LedgerEntry, Message, Model, Quote, Worker
 
 POLL_S = 30.0
 PAUSE_S = 0.25
 OUTAGE_S = 300.0
 
 
-def _part(text: str) -> str:
+def part(text: str) -> str:
     """A name or an id as one segment of a path; an empty one would be another address."""
     if not text.strip("."):
         raise NotFound(f"{text!r} is not a name or an id")
     return _quoted(text, safe="", errors="surrogateescape")
 
 
-def _paging(limit: int | None, cursor: str | None) -> dict[str, str | int]:
+def paging(limit: int | None, cursor: str | None) -> dict[str, str | int]:
     found: dict[str, str | int | None] = {"limit": limit, "cursor": cursor}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -97,17 +85,17 @@ def quote(body: Mapping[str, Any]) -> Call[Quote]:
 def job(job_id: str, wait_s: int = 0) -> Call[Job]:
     """A job as it is now, or after at most `wait_s` seconds of waiting for its end."""
     params: dict[str, str | int] = {"wait": wait_s} if wait_s else {}
-    return Call(Send("GET", f"/v1/jobs/{_part(job_id)}", params=params, read_s=float(wait_s)), Job.from_json)
+    return Call(Send("GET", f"/v1/jobs/{part(job_id)}", params=params, read_s=float(wait_s)), Job.from_json)
 
 
 def jobs(limit: int | None, cursor: str | None) -> Call[Page[Job]]:
     """The account's jobs, newest first."""
-    return Call(Send("GET", "/v1/jobs", params=_paging(limit, cursor)), page_of("jobs", Job.from_json))
+    return Call(Send("GET", "/v1/jobs", params=paging(limit, cursor)), page_of("jobs", Job.from_json))
 
 
 def cancel(job_id: str) -> Call[Job]:
     """Take a job out of the line, or ask its worker to stop."""
-    return Call(Send("DELETE", f"/v1/jobs/{_part(job_id)}"), Job.from_json)
+    return Call(Send("DELETE", f"/v1/jobs/{part(job_id)}"), Job.from_json)
 
 
 def waiting(
@@ -204,71 +192,5 @@ def account() -> Call[Account]:
 
 def ledger(limit: int | None, cursor: str | None, name: str | None = None) -> Call[Page[LedgerEntry]]:
     """The movements of an account's credits, newest first; the own one's unless it is named."""
-    path = "/v1/account/ledger" if name is None else f"/v1/admin/accounts/{_part(name)}/ledger"
-    return Call(Send("GET", path, params=_paging(limit, cursor)), page_of("entries", LedgerEntry.from_json))
-
-
-# --- with an admin key ---------------------------------------------------------------------------------------
-
-_ACCOUNTS = "/v1/admin/accounts"
-_UNSURE = "it may have happened all the same: look before you repeat it"
-
-
-def create_account(name: str, credits_: int) -> Call[Account]:
-    """A new account."""
-    body = {"id": name, **({"credits": credits_} if credits_ else {})}
-    return Call(Send("POST", _ACCOUNTS, body=body), Account.from_json, repeatable=False, unsure=_UNSURE)
-
-
-def accounts(limit: int | None, cursor: str | None) -> Call[Page[Account]]:
-    """All accounts."""
-    return Call(Send("GET", _ACCOUNTS, params=_paging(limit, cursor)), page_of("accounts", Account.from_json))
-
-
-def show_account(name: str) -> Call[Account]:
-    """One account by its name."""
-    return Call(Send("GET", f"{_ACCOUNTS}/{_part(name)}"), Account.from_json)
-
-
-def deposit(name: str, amount: int, memo: str | None, deposit_id: str | None) -> Call[Account]:
-    """Credits for an account. Repeatable: the deposit's id makes the herder count it once."""
-    body: dict[str, Any] = {"amount": amount, "deposit_id": deposit_id or str(uuid.uuid4())}
-    if memo:
-        body["memo"] = memo
-    unsure = f"it may have happened: the same deposit with deposit_id {body['deposit_id']} is counted once"
-    return Call(
-        Send("POST", f"{_ACCOUNTS}/{_part(name)}/deposit", body=body), Account.from_json, unsure=unsure
-    )
-
-
-def adjust(name: str, amount: int, memo: str) -> Call[Account]:
-    """A correction, up or down."""
-    send = Send("POST", f"{_ACCOUNTS}/{_part(name)}/adjust", body={"amount": amount, "memo": memo})
-    return Call(send, Account.from_json, repeatable=False, unsure=_UNSURE)
-
-
-def suspend(name: str, on: bool) -> Call[Account]:
-    """Suspend an account, or let it go on."""
-    return Call(Send("POST", f"{_ACCOUNTS}/{_part(name)}/{'suspend' if on else 'resume'}"), Account.from_json)
-
-
-def keys(name: str) -> Call[Page[Key]]:
-    """The keys of an account, without their secrets."""
-    return Call(Send("GET", f"{_ACCOUNTS}/{_part(name)}/keys"), page_of("keys", Key.from_json))
-
-
-def create_key(name: str, role: str | None, label: str | None) -> Call[Key]:
-    """A new key; its secret is in this answer only."""
-    body = {field: value for field, value in (("role", role), ("label", label)) if value}
-    send = Send("POST", f"{_ACCOUNTS}/{_part(name)}/keys", body=body)
-    return Call(send, Key.from_json, repeatable=False, unsure=_UNSURE)
-
-
-def revoke_key(name: str, key_id: str) -> Call[Key]:
-    """An end to a key."""
-    return Call(Send("DELETE", f"{_ACCOUNTS}/{_part(name)}/keys/{_part(key_id)}"), Key.from_json)
-
-
-def audit() -> Call[Audit]:
-    """Whether every balance is what its postings add up to."""
-    return Call(Send("GET", "/v1/admin/audit"), Audit.from_json)
+    path = "/v1/account/ledger" if name is None else f"/v1/admin/accounts/{part(name)}/ledger"
+    return Call(Send("GET", path, params=paging(limit, cursor)), page_of("entries", LedgerEntry.from_json))

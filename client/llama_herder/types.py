@@ -6,11 +6,11 @@ are ignored, fields that are missing take their default; `raw` is the JSON as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Generic, Self, TypedDict, TypeVar, overload
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
-T = TypeVar("T")
+from llama_herder._json import FromJson
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -43,26 +43,7 @@ class Options(Bid, total=False):
 
 
 @dataclass(frozen=True)
-class _FromJson:
-    """Forgiving construction from a JSON object."""
-
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
-
-    @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """Reads a JSON object; unknown fields are kept in `raw` only."""
-        found = dict(data) if isinstance(data, Mapping) else {}
-        known = {item.name for item in fields(cls)} - {"raw"}
-        values = {name: value for name, value in found.items() if name in known and value is not None}
-        return cls(**cls._nested(values), raw=found)
-
-    @classmethod
-    def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return values
-
-
-@dataclass(frozen=True)
-class Result(_FromJson):
+class Result(FromJson):
     """The answer to a prompt. `finish_reason` is stop, length or cancelled."""
 
     text: str = ""
@@ -73,7 +54,7 @@ class Result(_FromJson):
 
 
 @dataclass(frozen=True)
-class JobError(_FromJson):
+class JobError(FromJson):
     """Why a job failed."""
 
     code: str = ""
@@ -81,7 +62,7 @@ class JobError(_FromJson):
 
 
 @dataclass(frozen=True)
-class Job(_FromJson):
+class Job(FromJson):
     """A prompt that was paid for. `fee` is what is held for it; `captured` + `refunded` = `fee` once it has ended.
 
     `position` is its place in line, counted from 0, while it is queued; `balance` what was left after submitting it.
@@ -127,7 +108,7 @@ class Job(_FromJson):
 
 
 @dataclass(frozen=True)
-class Reason(_FromJson):
+class Reason(FromJson):
     """Why a quoted job would be refused."""
 
     code: str = ""
@@ -135,7 +116,7 @@ class Reason(_FromJson):
 
 
 @dataclass(frozen=True)
-class Quote(_FromJson):
+class Quote(FromJson):
     """What a job would cost now, where in line it would stand, and whether it would be accepted."""
 
     model: str = ""
@@ -157,7 +138,7 @@ class Quote(_FromJson):
 
 
 @dataclass(frozen=True)
-class Model(_FromJson):
+class Model(FromJson):
     """A model of the herd; `context` is the most tokens (prompt and answer) that one job may have."""
 
     id: str = ""
@@ -171,7 +152,7 @@ class Model(_FromJson):
 
 
 @dataclass(frozen=True)
-class Worker(_FromJson):
+class Worker(FromJson):
     """A worker of the herd, as it last reported."""
 
     id: str = ""
@@ -184,7 +165,7 @@ class Worker(_FromJson):
 
 
 @dataclass(frozen=True)
-class Info(_FromJson):
+class Info(FromJson):
     """The herd's price list and how busy it is: fee = (set_prompt_fee + fee_per_token × tokens) × multiplier."""
 
     name: str = ""
@@ -206,7 +187,7 @@ class Info(_FromJson):
 
 
 @dataclass(frozen=True)
-class Account(_FromJson):
+class Account(FromJson):
     """An account: what it can spend (`available`) and what its live jobs hold (`held`)."""
 
     id: str = ""
@@ -217,7 +198,7 @@ class Account(_FromJson):
 
 
 @dataclass(frozen=True)
-class LedgerEntry(_FromJson):
+class LedgerEntry(FromJson):
     """One movement of credits: deposit, adjust, hold, capture or void."""
 
     id: str = ""
@@ -231,7 +212,7 @@ class LedgerEntry(_FromJson):
 
 
 @dataclass(frozen=True)
-class Key(_FromJson):
+class Key(FromJson):
     """An API key. `key`, the secret, is there once only: in the answer that made it; `repr` hides it."""
 
     id: str = ""
@@ -244,7 +225,7 @@ class Key(_FromJson):
 
 
 @dataclass(frozen=True)
-class Audit(_FromJson):
+class Audit(FromJson):
     """Whether every balance is what its postings add up to, and every problem in words."""
 
     clean: bool = False
@@ -254,41 +235,3 @@ class Audit(_FromJson):
     @classmethod
     def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:
         return {name: tuple(item) if isinstance(item, list) else item for name, item in values.items()}
-
-
-@dataclass(frozen=True)
-class Page(Sequence[T], Generic[T]):
-    """Part of a list, newest first; `next` is the cursor of the part that follows, None at the end.
-
-    >>> page = herder.jobs(limit=20)
-    >>> older = herder.jobs(limit=20, cursor=page.next) if page.next else ()
-    """
-
-    items: tuple[T, ...]
-    next: str | None = None
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
-    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
-        return self.items[index]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self.items)
-
-
-def page_of(name: str, read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
-    """A reader of `{name: […], "next": …}`."""
-
-    def parse(data: Any) -> Page[T]:
-        found = data if isinstance(data, Mapping) else {}
-        items = found.get(name)
-        cursor = found.get("next")
-        rows = tuple(read(item) for item in items) if isinstance(items, list) else ()
-        return Page(rows, str(cursor) if cursor is not None else None)
-
-    return parse

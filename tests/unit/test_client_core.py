@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import llama_herder
-from llama_herder import _calls
+from llama_herder import _admin, _calls
 from llama_herder._core import (
     RETRY_AFTER_S_MAX,
     Outcome,
@@ -76,7 +76,7 @@ def test_tries_are_bounded() -> None:
 
 @pytest.mark.parametrize(
     "call",
-    [_calls.create_account("ann", 5), _calls.adjust("ann", -5, "typo"), _calls.create_key("ann", None, None)],
+    [_admin.create_account("ann", 5), _admin.adjust("ann", -5, "typo"), _admin.create_key("ann", None, None)],
 )
 def test_what_is_not_safe_to_repeat_is_sent_once_and_says_so(call: Any) -> None:
     effects, error = drive(perform(call, URL, patience()), in_turn(SILENT))
@@ -86,12 +86,12 @@ def test_what_is_not_safe_to_repeat_is_sent_once_and_says_so(call: Any) -> None:
 
 
 def test_a_deposit_is_repeated_under_one_id() -> None:
-    call = _calls.deposit("ann", 5, None, None)
+    call = _admin.deposit("ann", 5, None, None)
     effects, account = drive(perform(call, URL, patience()), in_turn(SILENT, ok(id="ann", available=5)))
     assert isinstance(account, llama_herder.Account)
     ids = [(send.body or {})["deposit_id"] for send in sends(effects)]
     assert len(ids) == 2
-    assert ids[0] == ids[1] != (_calls.deposit("ann", 5, None, None).send.body or {})["deposit_id"]
+    assert ids[0] == ids[1] != (_admin.deposit("ann", 5, None, None).send.body or {})["deposit_id"]
 
 
 def test_a_lost_reply_names_the_key_to_ask_with() -> None:
@@ -261,7 +261,7 @@ def test_what_json_cannot_say_is_refused_here(body: dict[str, Any]) -> None:
 def test_a_name_that_would_be_another_address_is_refused(name: str) -> None:
     with pytest.raises(llama_herder.NotFound):
         _calls.job(name)
-    assert _calls.show_account("a/b?c").send.path == "/v1/admin/accounts/a%2Fb%3Fc"
+    assert _admin.show_account("a/b?c").send.path == "/v1/admin/accounts/a%2Fb%3Fc"
 
 
 # --- results ---------------------------------------------------------------------------------------------
