@@ -99,6 +99,8 @@ class Broker(reads.Reads):
             "idempotency_ttl_ms": s.idempotency_ttl_ms, "result_ttl_ms": s.result_ttl_ms,
             "queue_depth_max": s.queue_depth_max, "window_ms": s.window_ms,
             "us_per_token_default": US_PER_TOKEN_UNMEASURED,
+            "webhook_url": ask.webhook and ask.webhook.url,
+            "webhook_endpoint": ask.webhook and ask.webhook.endpoint,
         }  # fmt: skip
         reply = [text_of(part) for part in await self.scripts.call("submit", arguments, json.dumps(given))]
         match reply:
@@ -204,7 +206,7 @@ class Broker(reads.Reads):
         arguments = {
             "run_id": server["run_id"], "lease_ms": self.settings.lease_ms, "limit": SWEEP_LIMIT,
             "gone_ms": self._gone_ms(), "window_ms": self.settings.window_ms,
-            "result_ttl_ms": self.settings.result_ttl_ms,
+            "result_ttl_ms": self.settings.result_ttl_ms, "webhook_ttl_ms": self.settings.webhook_ttl_ms,
         }  # fmt: skip
         lapsed, quarantined = await self.scripts.call("sweep", arguments)
         return int(lapsed), int(quarantined)
@@ -213,10 +215,6 @@ class Broker(reads.Reads):
         """Set the price list of the herd; submissions priced at the old one are priced again."""
         arguments = {"set_prompt_fee": set_prompt_fee, "fee_per_token": fee_per_token}
         return Prices(set_prompt_fee, fee_per_token, int(await self.scripts.call("prices", arguments)))
-
-    async def take_callbacks(self, entries: Sequence[str]) -> int:
-        """Take callbacks that have been dealt with off their queue."""
-        return int(await self.scripts.call("callback", {"entries": list(entries)})) if entries else 0
 
     def _gone_ms(self) -> int:
         return GONE_LEASES * self.settings.lease_ms

@@ -18,6 +18,7 @@ from arq.connections import RedisSettings
 from arq.worker import Worker
 
 from herder.broker import Broker, connect
+from herder.deliveries import Deliveries
 from herder.settings import Settings
 
 CALLBACKS_A_ROUND = 1_000
@@ -38,7 +39,7 @@ async def collect(ctx: dict[str, Any]) -> None:
     """Take callbacks off their queue. None of them has a webhook to be delivered to, so they are done with."""
     broker: Broker = ctx["broker"]
     taken = await broker.callbacks(CALLBACKS_A_ROUND)
-    await broker.take_callbacks([entry for entry, _ in taken])
+    await Deliveries(broker).answer([(entry, None) for entry, _ in taken])
 
 
 def redis_settings(url: str) -> RedisSettings:

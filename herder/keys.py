@@ -34,7 +34,7 @@ TABLE: dict[str, Key] = {
     "prices": Key("prices", "hash", "permanent", "the price list and its version"),
     "books": Key("books", "hash", "permanent", "balances of revenue and the mint"),
     "accounts": Key("accounts", "zset", "permanent", "account ids by creation time"),
-    "account": Key("account:{}", "hash", "permanent", "available, held, suspended, created_ms"),
+    "account": Key("account:{}", "hash", "permanent", "balances, suspended, created_ms, default webhook"),
     "account_keys": Key("account-keys:{}", "hash", "permanent", "key id → HMAC"),
     "account_jobs": Key("account-jobs:{}", "zset", "permanent", "job ids by sequence number"),
     "deposits": Key("deposits:{}", "hash", "permanent", "deposit id → amount, so that a deposit counts once"),
@@ -56,8 +56,24 @@ TABLE: dict[str, Key] = {
     "events": Key("events:{}", "stream", "job", "its event log"),
     "idempotency": Key("idempotency:{}:{}", "hash", "ttl", "request hash and job of an Idempotency-Key"),
     "callbacks": Key("callbacks", "stream", "permanent", "one entry for each job that ended"),
-    "ended": Key("ended", "zset", "live", "ended jobs by end time, until their record goes"),
+    "ended": Key("ended", "zset", "live", "ended jobs and batches by end time, until their record goes"),
+    "batch": Key("batch:{}", "hash", "job", "a batch: what it asked for, how far it is, what it has cost"),
+    "batch_items": Key("batch-items:{}", "hash", "job", "items not yet in the queue: index → item, JSON"),
+    "batch_results": Key("batch-results:{}", "list", "job", "indexes of ended items, in order of their end"),
+    "batches": Key(
+        "batches", "zset", "live", "batches with items to put in line or to cancel, by creation time"
+    ),
+    "account_batches": Key("account-batches:{}", "zset", "permanent", "batch ids by creation time"),
+    "endpoint": Key("endpoint:{}", "hash", "permanent", "a webhook address and its secrets"),
+    "endpoints": Key("endpoints:{}", "hash", "permanent", "an account's webhook addresses → endpoint id"),
+    "delivery": Key("delivery:{}", "hash", "job", "a webhook: its body, its attempts, what came of them"),
+    "deliveries": Key("deliveries:{}", "zset", "permanent", "delivery ids of an account by creation time"),
+    "due_hosts": Key("due-hosts", "zset", "live", "hosts by when something can next be done for them"),
+    "due": Key("due:{}", "zset", "live", "a host's deliveries by when their next attempt is due"),
+    "flights": Key("flights:{}", "zset", "live", "a host's attempts under way by when they are given up"),
+    "delivered": Key("delivered", "zset", "live", "ended deliveries by end time, until their record goes"),
     "rate": Key("rate:{}", "string", "ttl", "a rate limit's theoretical arrival time"),
+    "batch_bell": Key("bell:batch:{}", "channel", "live", "rings when an item of a batch ends"),
     "job_bell": Key("bell:job:{}", "channel", "live", "rings with each event of a job"),
     "queue_bell": Key("bell:queue:{}", "channel", "live", "rings when a model's queue gets a job"),
     "worker_bell": Key("bell:worker:{}", "channel", "live", "rings when a job of this worker is to stop"),
@@ -88,10 +104,11 @@ def lua_key_functions() -> str:
     return "\n".join(lines) + "\n"
 
 
-def leaked(prefix: str, key: str, ttl_ms: int, live_jobs: frozenset[str]) -> bool:
+def leaked(prefix: str, key: str, ttl_ms: int, live: frozenset[str]) -> bool:
     """Whether a key that exists should not: unknown to the table, or without the expiry its kind must have.
 
-    `ttl_ms` is Redis PTTL (−1: no expiry); `live_jobs` the ids of queued and running jobs.
+    `ttl_ms` is Redis PTTL (−1: no expiry); `live` the ids of live jobs and deliveries, and of batches that are kept
+    with all their items.
     """
     if not key.startswith(prefix + ":"):
         return False
@@ -102,7 +119,7 @@ def leaked(prefix: str, key: str, ttl_ms: int, live_jobs: frozenset[str]) -> boo
             continue
         if kind.lifetime in ("permanent", "live"):
             return False
-        if kind.lifetime == "job" and match.group(1) in live_jobs:
+        if kind.lifetime == "job" and match.group(1) in live:
             return False
         return ttl_ms == -1
     return True

@@ -178,6 +178,7 @@ def posting(entry: bytes, fields: dict[bytes, bytes]) -> Posting:
         job_id=named["job"] or None,
         memo=named["memo"],
         at_ms=int(named["at"]),
+        batch_id=named.get("batch") or None,
     )
 
 

@@ -42,6 +42,7 @@ _Q, _R, _S, _F, _C = Status.QUEUED, Status.RUNNING, Status.SUCCEEDED, Status.FAI
 
 TABLE: tuple[Transition, ...] = (
     Transition("a", None, _Q, "submit", "submit", "api", "hold the fee"),
+    Transition("a2", None, _Q, "its batch is fed", "feed", "herder, courier", "- (held with its batch)"),
     Transition("b", _Q, _R, "lease", "lease", "worker", "-"),
     Transition("r", _R, _R, "renew", "renew", "worker", "-"),
     Transition("t", _R, _R, "chunk", "chunk", "worker", "-"),
@@ -53,6 +54,8 @@ TABLE: tuple[Transition, ...] = (
     Transition("g", _R, _F, "lapsed alone, twice", "sweep", "sweep", "void"),
     Transition("g2", _R, _F, "its worker died under it alone, twice", "release", "supervisor", "void"),
     Transition("h", _Q, _C, "cancel", "cancel", "api", "void"),
+    Transition("h2", _Q, _C, "its batch is cancelled", "feed", "herder, courier", "void"),
+    Transition("i4", _R, _R, "cancel flag of its batch", "feed", "herder, courier", "-"),
     Transition("i0", _R, _R, "cancel flag", "cancel", "api", "-"),
     Transition(
         "i",
@@ -79,7 +82,14 @@ OTHER_SCRIPTS: dict[str, str] = {
     "prices": "set the price list; a change raises its version",
     "schema": "stamp an empty database with the schema version, or read the one it has",
     "throttle": "take one request from a rate limit",
-    "callback": "take answered callbacks off the callback queue",
+    "callback": "take answered callbacks off the callback queue, and post webhooks for them",
+    "store": "store items of a batch, before anything is held",
+    "charge": "hold the fee of a stored batch, and set it going",
+    "abandon": "mark a batch to be cancelled",
+    "endpoint": "make, rotate, switch, delete a webhook address, or set an account's default",
+    "claim": "take attempts to deliver that are due",
+    "attempted": "record what came of an attempt to deliver",
+    "redeliver": "make an ended delivery due again",
 }
 
 

@@ -34,6 +34,14 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Webhook:
+    """Where the end of a job or of a batch is told: a URL, and the endpoint (its secrets) that it belongs to."""
+
+    url: str
+    endpoint: str
+
+
+@dataclass(frozen=True)
 class Ask:
     """A priced, rendered prompt, ready to be held and queued.
 
@@ -57,6 +65,7 @@ class Ask:
     metadata: dict[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
     request_hash: str = ""
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True)
@@ -238,3 +247,7 @@ class JobRecord:
     error_message: str | None
     metadata: dict[str, str]
     worker: str | None = None
+    webhook_url: str | None = None
+    batch: str | None = None
+    batch_index: int | None = None
+    custom_id: str | None = None

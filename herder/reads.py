@@ -155,6 +155,7 @@ class Reads:
             ),
             ms_per_token=us_per_token / 1000,
             tokens_per_second=sum(w.stats.tokens_per_second for w in workers),
+            mean_tokens=float(market.get("mean_tokens", 0)),
         )
 
     async def model_states(self) -> list[ModelState]:
@@ -226,4 +227,8 @@ def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:
         error_message=fields.get("error_message"),
         metadata=json.loads(fields.get("metadata", "{}")),
         worker=fields.get("worker"),
+        webhook_url=fields.get("webhook_url"),
+        batch=fields.get("batch"),
+        batch_index=number("batch_index"),
+        custom_id=fields.get("custom_id"),
     )

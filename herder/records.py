@@ -63,13 +63,15 @@ class Posting:
     job_id: str | None
     memo: str
     at_ms: int
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True)
 class ModelState:
     """A model of the herd as it stands: its card, its live workers and its line.
 
-    `ms_per_token` is the herd's measured speed over all its workers; `last_multiplier_milli` is already decayed.
+    `ms_per_token` is the herd's measured speed over all its workers; `last_multiplier_milli` is already decayed;
+    `mean_tokens` is how long answers have lately been (0: none yet).
     """
 
     card: ModelCard
@@ -80,6 +82,13 @@ class ModelState:
     last_multiplier_milli: int
     ms_per_token: float
     tokens_per_second: float
+    mean_tokens: float = 0.0
+
+    def eta_ms(self, jobs: float) -> int | None:
+        """How long so many jobs will probably take the herd; None while nothing has been measured."""
+        if not self.ms_per_token or not self.mean_tokens:
+            return None
+        return round(jobs * self.mean_tokens * self.ms_per_token)
 
 
 @dataclass(frozen=True)

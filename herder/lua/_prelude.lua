@@ -5,7 +5,7 @@
 
 local call = redis.call
 
-local function int(number) return string.format('%.0f', number) end
+local function int(number) return string.format('%.0f', number + 0) end -- the 0 makes -0 a 0
 
 -- Now, in ms. Never runs backwards; where the server's clock has been set back, it goes on at half speed until the
 -- two agree again, so that leases still lapse meanwhile.
@@ -55,12 +55,13 @@ local function move(account, balance, amount)
 end
 
 -- One posting: `amount` credits of this account's business from one balance to another. Nothing else moves money.
-local function post(kind, account, source, target, amount, job, memo)
+-- A batch is held in one posting, which names the batch as its job; what its items capture and void names both.
+local function post(kind, account, source, target, amount, job, memo, batch)
   if amount == 0 then return end
   move(account, source, -amount)
   move(account, target, amount)
   call('XADD', K.ledger(account), '*', 'kind', kind, 'source', source, 'target', target,
-    'amount', int(amount), 'job', job or '', 'memo', memo or '', 'at', int(NOW))
+    'amount', int(amount), 'job', job or '', 'memo', memo or '', 'at', int(NOW), 'batch', batch or '')
 end
 
 -- Events --------------------------------------------------------------------------------------------------
@@ -95,10 +96,49 @@ local function dequeue(model, member)
   end
 end
 
+-- Joins the line and is recorded: a job whose fee is held. `new` has the fields of the record that come from outside;
+-- its `input` is kept apart. Returns its member of the queue.
+-- The place: the account's own clock, but never before the frontier or the window, never after now; a bid moves it
+-- forward by its head start. An empty line has been served up to now.
+local function join_line(new)
+  local market = call('HMGET', K.model(new.model), 'frontier', 'us_per_token')
+  local us_per_token = tonumber(market[2] or A.us_per_token_default)
+  local frontier = tonumber(market[1] or 0)
+  if call('EXISTS', K.queue(new.model)) == 0 then frontier = math.max(frontier, NOW) end
+  local floor = math.min(NOW, math.max(frontier, NOW - A.window_ms))
+  local arrival = math.max(tonumber(call('ZSCORE', K.clocks(new.model), new.account) or 0), floor)
+  local rank = arrival - new.head_start_ms
+  local sequence = call('INCR', K.sequence())
+  local member = string.format('%016.0f', sequence) .. ':' .. new.id
+  call('HSET', K.model(new.model), 'frontier', int(frontier))
+  call('ZADD', K.clocks(new.model), arrival + math.floor(new.tokens * us_per_token / 1000), new.account)
+  local fields = { 'account', new.account, 'key_id', new.key_id, 'model', new.model, 'status', 'queued',
+    'tokens', new.tokens, 'base', int(new.base), 'fee', int(new.fee), 'hold', int(new.fee),
+    'set_prompt_fee', int(new.set_prompt_fee), 'fee_per_token', int(new.fee_per_token),
+    'multiplier_milli', new.multiplier_milli, 'offered', new.offered, 'kv_tokens', new.kv_tokens,
+    'member', member, 'rank', int(rank), 'arrival', int(arrival), 'us_per_token', us_per_token,
+    'attempt', 0, 'lapses_company', 0, 'lapses_alone', 0, 'skips', 0, 'submitted_ms', NOW,
+    'metadata', new.metadata, 'result_ttl_ms', A.result_ttl_ms }
+  for _, name in ipairs({ 'webhook_url', 'webhook_endpoint', 'batch', 'batch_index', 'custom_id' }) do
+    if new[name] ~= nil and new[name] ~= cjson.null then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = new[name]
+    end
+  end
+  call('HSET', K.job(new.id), unpack(fields))
+  call('SET', K.input(new.id), new.input)
+  call('ZADD', K.account_jobs(new.account), sequence, new.id)
+  enqueue(new.model, member, int(rank))
+  local position = call('ZRANK', K.queue(new.model), member)
+  emit(new.id, 'queued', { 'position', int(position) })
+  return position
+end
+
 -- Takes a job out of its worker's hands, whatever comes next.
 local function unlease(job)
   call('ZREM', K.leases(), job.id)
   call('SREM', K.worker_jobs(job.worker), job.id)
+  if job.batch then call('HINCRBY', K.batch(job.batch), 'running', -1) end
 end
 
 -- Puts a job in a worker's hands until `until_ms`.
@@ -116,30 +156,70 @@ end
 
 -- The end of a job ----------------------------------------------------------------------------------------
 
+-- The job of an item of a batch: `batch_` becomes `job_`, and the index follows.
+local function item_id(batch, index) return 'job_' .. string.sub(batch, 7) .. 'n' .. int(index) end
+
+-- Where the end of something is told: its own address, else the account's; of an item of a batch only its own.
+-- Flat fields for the callback queue; empty where nobody wants to hear.
+local function webhook_of(thing)
+  if thing.webhook_url then return { 'webhook_url', thing.webhook_url, 'endpoint', thing.webhook_endpoint } end
+  if thing.batch then return {} end
+  local default = call('HMGET', K.account(thing.account), 'webhook_url', 'webhook_endpoint')
+  if not default[1] then return {} end
+  return { 'webhook_url', default[1], 'endpoint', default[2] }
+end
+
+-- An item has ended. With the last one ends the batch: one callback for all. Items have no expiry of their own: what a
+-- batch has goes together, in steps of the sweep, when the batch's own time is over.
+local function end_item(job, status, capture, void, used)
+  local key = K.batch(job.batch)
+  call('HINCRBY', key, status, 1)
+  call('HINCRBY', key, 'captured', int(capture))
+  call('HINCRBY', key, 'refunded', int(void))
+  call('HINCRBY', key, 'hold', int(-capture - void))
+  call('HINCRBY', key, 'completion_tokens', used)
+  call('RPUSH', K.batch_results(job.batch), job.batch_index)
+  local ended = call('HINCRBY', key, 'ended', 1)
+  call('PUBLISH', K.batch_bell(job.batch), int(ended))
+  local batch = call('HMGET', key, 'total', 'webhook_url', 'webhook_endpoint')
+  if ended < tonumber(batch[1]) then return end
+  call('HSET', key, 'status', 'ended', 'ended_ms', NOW)
+  call('ZREM', K.batches(), job.batch)
+  call('XADD', K.callbacks(), '*', 'batch', job.batch, 'account', job.account, 'status', 'ended', 'at', int(NOW),
+    unpack(webhook_of({ account = job.account, webhook_url = batch[2], webhook_endpoint = batch[3] })))
+  call('ZADD', K.ended(), NOW, job.batch .. ':' .. job.account)
+end
+
 -- Ends a live job: hold gone, one terminal event, one callback, the record left to expire. `used` is the number of
 -- tokens that were produced and kept; the rest is given back to the account's virtual clock. `extra` are flat fields
 -- of the record. The caller has checked 0 <= capture <= hold.
 local function finish(job, status, capture, used, extra)
   local hold = tonumber(job.hold)
   if job.status == 'queued' then dequeue(job.model, job.member) else unlease(job) end
-  post('capture', job.account, 'held', 'revenue', capture, job.id)
-  post('void', job.account, 'held', 'available', hold - capture, job.id)
+  post('capture', job.account, 'held', 'revenue', capture, job.id, nil, job.batch)
+  post('void', job.account, 'held', 'available', hold - capture, job.id, nil, job.batch)
   call('HSET', K.job(job.id), 'status', status, 'hold', 0, 'captured', int(capture), 'refunded', int(hold - capture),
     'ended_ms', NOW, unpack(extra))
   local unused_ms = math.floor((tonumber(job.tokens) - used) * tonumber(job.us_per_token) / 1000)
   if unused_ms > 0 and call('ZSCORE', K.clocks(job.model), job.account) then
     call('ZINCRBY', K.clocks(job.model), -unused_ms, job.account)
   end
+  if status == 'succeeded' then
+    local mean = tonumber(call('HGET', K.model(job.model), 'mean_tokens') or used)
+    call('HSET', K.model(job.model), 'mean_tokens', string.format('%.2f', mean + (used - mean) / 16))
+  end
   local event = { 'status', status, 'captured', int(capture), 'refunded', int(hold - capture) }
   for i = 1, #extra do
     if extra[i] ~= nil then event[#event + 1] = extra[i] end
   end
   emit(job.id, 'done', event)
-  call('XADD', K.callbacks(), '*', 'job', job.id, 'account', job.account, 'status', status, 'at', int(NOW))
+  call('XADD', K.callbacks(), '*', 'job', job.id, 'account', job.account, 'status', status, 'at', int(NOW),
+    unpack(webhook_of(job)))
+  call('DEL', K.input(job.id))
+  if job.batch then return end_item(job, status, capture, hold - capture, used) end
   call('ZADD', K.ended(), NOW, job.id .. ':' .. job.account)
   call('PEXPIRE', K.job(job.id), job.result_ttl_ms)
   call('PEXPIRE', K.events(job.id), job.result_ttl_ms)
-  call('DEL', K.input(job.id))
 end
 
 local function fail(job, code, message)
@@ -170,4 +250,17 @@ local function lapse(job, killed)
   if where == 'company' and blame >= 2 then call('HSET', K.job(job.id), 'alone', 1) end
   requeue(job)
   return 'REQUEUED'
+end
+
+-- Webhooks ------------------------------------------------------------------------------------------------
+
+-- When something can next be done for a host: an attempt is due, or one under way is to be given up. A host with no
+-- room left waits for one of its attempts, however many are due.
+local function reckon(host)
+  local due = call('ZRANGE', K.due(host), 0, 0, 'WITHSCORES')[2]
+  local flight = call('ZRANGE', K.flights(host), 0, 0, 'WITHSCORES')[2]
+  local full = call('ZCARD', K.flights(host)) >= A.host_max
+  local at = flight and tonumber(flight) or nil
+  if due and not full then at = math.min(at or tonumber(due), tonumber(due)) end
+  if at then call('ZADD', K.due_hosts(), at, host) else call('ZREM', K.due_hosts(), host) end
 end

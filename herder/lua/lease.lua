@@ -55,6 +55,7 @@ for _, pick in ipairs(chosen) do
   local attempt = call('HINCRBY', K.job(job.id), 'attempt', 1)
   call('HSET', K.job(job.id), 'status', 'running', 'worker', A.worker, 'company', 0, 'next_index', 0)
   call('HSETNX', K.job(job.id), 'started_ms', NOW)
+  if job.batch then call('HINCRBY', K.batch(job.batch), 'running', 1) end
   reached = math.max(reached, tonumber(job.arrival))
   -- Only a bid sets the last accepted multiplier, and once: an automatic price follows it and must not hold it up.
   if job.offered == '1' and attempt == 1 then

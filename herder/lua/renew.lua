@@ -25,6 +25,7 @@ for i, pair in ipairs(A.held) do
     if job.status == 'queued' then
       dequeue(job.model, job.member)
       call('HSET', K.job(job.id), 'status', 'running')
+      if job.batch then call('HINCRBY', K.batch(job.batch), 'running', 1) end
       -- It was late, not dead: that lapse is no evidence against the job.
       call('HINCRBY', K.job(job.id), job.company == '1' and 'lapses_company' or 'lapses_alone', -1)
       mark_company(A.worker)

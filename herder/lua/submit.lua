@@ -27,36 +27,12 @@ if depth >= A.queue_depth_max then return { 'FULL', depth } end
 local available = tonumber(account[1])
 if available < A.fee then return { 'POOR', available } end
 
--- 3. Tour 3/8: the place in line. The account's own clock, but never before the frontier or the window, never after
--- now; a bid moves it forward by its head start. An empty line has been served up to now.
-local market = call('HMGET', K.model(A.model), 'frontier', 'us_per_token')
-local us_per_token = tonumber(market[2] or A.us_per_token_default)
-local frontier = tonumber(market[1] or 0)
-if depth == 0 then frontier = math.max(frontier, NOW) end
-local floor = math.min(NOW, math.max(frontier, NOW - A.window_ms))
-local arrival = math.max(tonumber(call('ZSCORE', K.clocks(A.model), A.account) or 0), floor)
-local rank = arrival - A.head_start_ms
-local sequence = call('INCR', K.sequence())
-local member = string.format('%016.0f', sequence) .. ':' .. A.job
-
--- 4. The hold, the job, the queue.
-call('HSET', K.model(A.model), 'frontier', int(frontier))
-call('ZADD', K.clocks(A.model), arrival + math.floor(A.tokens * us_per_token / 1000), A.account)
+-- 3. Tour 3/8: the hold, the job, and its place in line; join_line() says which.
 post('hold', A.account, 'available', 'held', A.fee, A.job)
-call('HSET', K.job(A.job), 'account', A.account, 'key_id', A.key_id, 'model', A.model, 'status', 'queued',
-  'tokens', A.tokens, 'base', int(A.base), 'fee', int(A.fee), 'hold', int(A.fee),
-  'set_prompt_fee', int(A.set_prompt_fee), 'fee_per_token', int(A.fee_per_token),
-  'multiplier_milli', A.multiplier_milli, 'offered', A.offered, 'kv_tokens', A.kv_tokens,
-  'member', member, 'rank', int(rank), 'arrival', int(arrival), 'us_per_token', us_per_token,
-  'attempt', 0, 'lapses_company', 0, 'lapses_alone', 0, 'skips', 0, 'submitted_ms', NOW,
-  'metadata', A.metadata, 'result_ttl_ms', A.result_ttl_ms)
-call('SET', K.input(A.job), ARGV[4])
-call('ZADD', K.account_jobs(A.account), sequence, A.job)
+A.id, A.input = A.job, ARGV[4]
+local position = join_line(A)
 if remembered then
   call('HSET', remembered, 'request_hash', A.request_hash, 'job', A.job)
   call('PEXPIRE', remembered, A.idempotency_ttl_ms)
 end
-enqueue(A.model, member, int(rank))
-local position = call('ZRANK', K.queue(A.model), member)
-emit(A.job, 'queued', { 'position', int(position) })
 return { 'OK', position }

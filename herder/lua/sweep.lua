@@ -1,6 +1,7 @@
 -- sweep: running → queued for every lease that lapsed (or failed, or cancelled: see lapse()), at most `limit` a call.
--- Also forgets workers that went silent, clocks that no longer matter, and jobs whose record has expired.
--- Keys: server hash, leases zset, workers zset, model_workers zsets, clocks zsets, ended zset, account_jobs zsets.
+-- Also forgets workers that went silent, clocks that no longer matter, and jobs, batches and deliveries whose time is over.
+-- Keys: server hash, leases zset, workers zset, model_workers zsets, clocks zsets, ended zset, account_jobs zsets,
+--       batch hashes and what belongs to them, delivered zset, deliveries zsets.
 -- Reply: {lapsed, quarantined}
 
 -- After a restart of Redis nothing lapses for one lease: the workers could not renew while it was down.
@@ -28,10 +29,38 @@ for _, model in ipairs(call('SMEMBERS', K.models())) do
   -- A clock before the window is never the later of the two: it can go.
   call('ZREMRANGEBYSCORE', K.clocks(model), '-inf', int(NOW - A.window_ms - 1))
 end
+
+-- An ended batch goes with all its items, some of them a call; the batch itself last. True when all are gone.
+local function purge(batch)
+  local seen = call('HMGET', K.batch(batch), 'purged', 'total', 'account')
+  local from, total = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
+  local upto = math.min(total, from + A.limit)
+  for index = from, upto - 1 do
+    local id = item_id(batch, index)
+    call('ZREM', K.account_jobs(seen[3]), id)
+    call('DEL', K.job(id), K.events(id))
+  end
+  if upto < total then call('HSET', K.batch(batch), 'purged', upto) return false end
+  if seen[3] then call('ZREM', K.account_batches(seen[3]), batch) end
+  call('UNLINK', K.batch(batch), K.batch_items(batch), K.batch_results(batch))
+  return true
+end
+
 for _, entry in ipairs(call('ZRANGEBYSCORE', K.ended(), '-inf', NOW - A.result_ttl_ms, 'LIMIT', 0, A.limit)) do
   local id, account = string.match(entry, '^([^:]+):(.+)$')
+  if string.sub(id, 1, 6) == 'batch_' then
+    local gone = purge(id)
+    if gone then call('ZREM', K.ended(), entry) end
+    break -- one step of one batch a call: a script must not be long
+  end
   call('ZREM', K.account_jobs(account), id)
   call('DEL', K.job(id), K.events(id))
   call('ZREM', K.ended(), entry)
+end
+for _, entry in ipairs(call('ZRANGEBYSCORE', K.delivered(), '-inf', NOW - A.webhook_ttl_ms, 'LIMIT', 0, A.limit)) do
+  local id, account = string.match(entry, '^([^:]+):(.+)$')
+  call('ZREM', K.deliveries(account), id)
+  call('DEL', K.delivery(id))
+  call('ZREM', K.delivered(), entry)
 end
 return { lapsed, quarantined }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from herder.broker import SWEEP_LIMIT
+from herder.deliveries import Deliveries
 from tests.simulation.states import expect
 from tests.simulation.world import CARD, MODEL, World
 
@@ -65,7 +66,7 @@ async def read_callbacks(world: World) -> None:
     if world.chance(0.2) or not entries:
         return
     world.tick()
-    taken = await world.broker.take_callbacks([entry for entry, _ in entries])
+    taken, _ = await Deliveries(world.broker).answer([(entry, None) for entry, _ in entries])
     expect(taken, len(entries), "callbacks taken")
     world.entries_taken += [(fields["job"], fields["status"]) for _, fields in entries]
     world.note(f"callbacks taken: {taken}")
