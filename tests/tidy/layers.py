@@ -25,6 +25,7 @@ NOT_FOR_CLIENTS = frozenset(
 OWNERS: dict[str, tuple[str, ...]] = {
     "arq": ("herder/courier.py",),
     "fastapi": ("herder/app.py", "herder/api/"),
+    "httpcore": ("herder/egress.py",),
     "huggingface_hub": ("worker/models.py",),
     "jinja2": ("herder/prompts.py",),
     # The counting child reads a vocabulary without a model.
