@@ -10,9 +10,11 @@ Needs httpx and nothing else of the project.
 
 from llama_herder._async import AsyncHerder
 from llama_herder._async_admin import AsyncAdmin
+from llama_herder._async_stream import AsyncEventStream
 from llama_herder._json import Page
 from llama_herder._sync import Herder
 from llama_herder._sync_admin import Admin
+from llama_herder._sync_stream import EventStream
 from llama_herder.errors import (
     CannotConnect,
     HerderError,
@@ -25,6 +27,7 @@ from llama_herder.errors import (
     Unavailable,
     WaitTimeout,
 )
+from llama_herder.events import Done, Event, Queued, Restarted, Started, Tokens
 from llama_herder.problems import (
     AccountSuspended,
     BadRequest,
@@ -69,12 +72,16 @@ __all__ = [
     "AccountSuspended",
     "Admin",
     "AsyncAdmin",
+    "AsyncEventStream",
     "AsyncHerder",
     "Audit",
     "BadRequest",
     "CannotConnect",
     "Conflict",
     "ContextExceeded",
+    "Done",
+    "Event",
+    "EventStream",
     "FeeTooLow",
     "Forbidden",
     "Herder",
@@ -103,12 +110,16 @@ __all__ = [
     "NotReady",
     "Overloaded",
     "Page",
+    "Queued",
     "Quote",
     "RateLimited",
     "Reason",
     "RedisUnavailable",
     "Refusal",
+    "Restarted",
     "Result",
+    "Started",
+    "Tokens",
     "TooLarge",
     "Unavailable",
     "UnknownModel",

@@ -156,15 +156,23 @@ def running(
 
 def answered(job: Job) -> Job:
     """The job, if it succeeded; otherwise the exception that says how it ended."""
-    refunded = "" if job.refunded is None else f"; {job.refunded} credits were refunded"
     if job.status == "cancelled":
-        raise JobCancelled(f"{job.id} was cancelled{refunded}", job)
+        raise JobCancelled(f"{job.id} was cancelled{_refund(job)}", job)
     if job.status == "expired":
-        raise JobExpired(f"{job.id} expired{refunded}", job)
+        raise JobExpired(f"{job.id} expired{_refund(job)}", job)
     if job.status != "succeeded":
-        why = f": {job.error.message or job.error.code}" if job.error else ""
-        raise JobFailed(f"{job.id} failed{why}{refunded}", job)
+        raise failed(job)
     return job
+
+
+def failed(job: Job) -> JobFailed:
+    """The exception for a job that failed."""
+    why = f": {job.error.message or job.error.code}" if job.error else ""
+    return JobFailed(f"{job.id} failed{why}{_refund(job)}", job)
+
+
+def _refund(job: Job) -> str:
+    return "" if job.refunded is None else f"; {job.refunded} credits were refunded"
 
 
 # --- the herd, and the own account ---------------------------------------------------------------------------

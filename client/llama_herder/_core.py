@@ -138,14 +138,24 @@ def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
         assert outcome is not None
         if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
             return call.parse(_object_of(outcome, url))
-        error = _broken(outcome, url) if isinstance(outcome, Broken) else problem(outcome, url)
-        passing = not outcome.lasting if isinstance(outcome, Broken) else outcome.status in RETRIED
-        waited = outcome.headers.get("retry-after") if isinstance(outcome, Reply) else None
-        delay = patience.delay_s(attempt, retry_after_s(waited)) if passing and call.repeatable else None
+        waited = retry_after_s(outcome.headers.get("retry-after")) if isinstance(outcome, Reply) else None
+        again = passing(outcome) and call.repeatable
+        delay = patience.delay_s(attempt, waited) if again else None
         if delay is None:
-            raise _with_doubt(error, call.unsure) if call.unsure else error
+            error = error_of(outcome, url)
+            raise worded(error, call.unsure) if call.unsure and doubtful(error) else error
         yield Sleep(delay)
         attempt += 1
+
+
+def error_of(outcome: Reply | Broken, url: str) -> HerderError:
+    """The exception for what is not a yes."""
+    return _broken(outcome, url) if isinstance(outcome, Broken) else problem(outcome, url)
+
+
+def passing(outcome: Reply | Broken) -> bool:
+    """Whether it may be different the next time."""
+    return not outcome.lasting if isinstance(outcome, Broken) else outcome.status in RETRIED
 
 
 def _object_of(reply: Reply, url: str) -> dict[str, Any]:
@@ -167,12 +177,15 @@ def _broken(outcome: Broken, url: str) -> HerderError:
     return CannotConnect(f"cannot connect to {url}: {outcome.why} ({hint})")
 
 
-def _with_doubt(error: HerderError, unsure: str) -> HerderError:
-    """Adds what to do when nobody can know whether it happened: no reply, or a reply from something in between."""
-    if not isinstance(error, NoReply) and not (error.status in (502, 504) and error.code == "unavailable"):
-        return error
+def doubtful(error: HerderError) -> bool:
+    """Whether nobody can know if it happened: no reply, or a reply from something in between."""
+    return isinstance(error, NoReply) or (error.status in (502, 504) and error.code == "unavailable")
+
+
+def worded(error: HerderError, more: str) -> HerderError:
+    """The same error with more to say."""
     return type(error)(
-        f"{error.detail}; {unsure}",
+        f"{error.detail}; {more}",
         code=error.code,
         status=error.status,
         request_id=error.request_id,

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from llama_herder._core import DEFAULT_URL, Broken, Reply, Send, authorization, base_url, one_line
+from llama_herder._streams import Open
 from llama_herder.problems import InvalidRequest
 
 CONNECT_S_MAX = 10.0
@@ -88,10 +89,25 @@ def request_of(send: Send, timeout: float) -> dict[str, Any]:
     }
 
 
+def stream_request_of(effect: Open, timeout: float) -> dict[str, Any]:
+    """The arguments of `client.build_request` for a stream."""
+    return request_of(effect.send, timeout if effect.silence_s is None else min(timeout, effect.silence_s))
+
+
+def is_event_stream(response: httpx.Response) -> bool:
+    """Whether the body is one; a refusal is not, nor is what something in between answers."""
+    kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    return response.status_code == 200 and kind == "text/event-stream"
+
+
+def lower_case(headers: httpx.Headers) -> dict[str, str]:
+    """Headers, by their names in lower case."""
+    return {name.lower(): value for name, value in headers.items()}
+
+
 def reply_of(response: httpx.Response) -> Reply:
     """What came back."""
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, headers, response.content)
+    return Reply(response.status_code, lower_case(response.headers), response.content)
 
 
 def broken_of(error: httpx.RequestError) -> Broken:

@@ -9,11 +9,24 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from llama_herder import _calls
-from llama_herder._core import TRIES, Broken, Call, Flow, Outcome, Patience, Reply, Send, Sleep, perform
+from llama_herder import _calls, _streams
+from llama_herder._core import (
+    TRIES,
+    Broken,
+    Call,
+    Effect,
+    Flow,
+    Outcome,
+    Patience,
+    Reply,
+    Send,
+    Sleep,
+    perform,
+)
 from llama_herder._http import broken_of, client_settings, reply_of, request_of, url_of
 from llama_herder._json import Page
 from llama_herder._sync_admin import Admin
+from llama_herder._sync_stream import EventStream, Line, performed
 from llama_herder.types import Account, Info, Job, LedgerEntry, Message, Model, Options, Quote, Worker
 
 T = TypeVar("T")
@@ -111,6 +124,58 @@ class Herder:
         body = _calls.ask(prompt, tokens, options)
         return self._perform(_calls.running(body, idempotency_key, self.url, self._patience, timeout))
 
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        tokens: int,
+        *,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        cancel_on_disconnect: bool = False,
+        **options: Unpack[Options],
+    ) -> EventStream:
+        """Submit, and the answer as it comes; goes on by itself over broken connections. The last event is `Done`.
+
+        JobFailed is raised for a job that failed, WaitTimeout after `timeout` seconds: the job lives on.
+        `cancel_on_disconnect` has the herder cancel it once this end is gone, be it for a moment.
+
+        >>> for event in herder.stream("What is a chatbot?", tokens=40):
+        ...     if isinstance(event, Tokens):
+        ...         print(event.text, end="", flush=True)
+        """
+        body = _calls.ask(prompt, tokens, options)
+        return self._stream(
+            _streams.streaming(
+                body,
+                idempotency_key,
+                self.url,
+                self._patience,
+                timeout=timeout,
+                cancel_on_disconnect=cancel_on_disconnect,
+            )
+        )
+
+    def events(
+        self,
+        job: Job | str,
+        *,
+        after: str | None = None,
+        timeout: float | None = None,
+        cancel_on_disconnect: bool = False,
+    ) -> EventStream:
+        """The events of a job that is there, as `stream` gives them: from the first, or from the one after `after`."""
+        job_id = job if isinstance(job, str) else job.id
+        return self._stream(
+            _streams.following(
+                job_id,
+                after,
+                self.url,
+                self._patience,
+                timeout=timeout,
+                cancel_on_disconnect=cancel_on_disconnect,
+            )
+        )
+
     def quote(
         self, prompt: str | Sequence[Message], tokens: int | None = None, **options: Unpack[Options]
     ) -> Quote:
@@ -164,7 +229,13 @@ class Herder:
             except StopIteration as end:
                 result: T = end.value
                 return result
-            outcome = _sleep(effect.seconds) if isinstance(effect, Sleep) else self._send(effect)
+            outcome = self._act(effect)
+
+    def _stream(self, flow: _streams.StreamFlow) -> EventStream:
+        return EventStream(performed(flow, Line(self._client, self._timeout), self._act))
+
+    def _act(self, effect: Effect) -> Outcome:
+        return _sleep(effect.seconds) if isinstance(effect, Sleep) else self._send(effect)
 
     def _send(self, send: Send) -> Reply | Broken:
         arguments: dict[str, Any] = request_of(send, self._timeout)
