@@ -38,17 +38,18 @@ MUTANTS = (
     Mutant("submit-no-balance-check", "submit", "if available < A.fee then return { 'POOR', available } end"),
     Mutant("settle-no-hold-check", "settle", "if A.captured < 0 or A.captured > tonumber(job.hold) then return"
            " 'OVERDRAWN' end"),
-    Mutant("finish-no-void", "settle", "post('void', job.account, 'held', 'available', hold - capture, job.id)"),
+    Mutant("finish-no-void", "settle", "post('void', job.account, 'held', 'available', hold - capture, job.id, nil,"
+           " job.batch)"),
     Mutant("adjust-below-zero", "deposit", "if available + A.amount < 0 then return { 'POOR', available } end"),
     Mutant("mint-without-end", "deposit", "if minted + A.amount >= A.amount_limit then return { 'TOO_MUCH' } end"),
-    Mutant("amounts-as-floats", "submit", "string.format('%.0f', number)", "(number .. '')"),
+    Mutant("amounts-as-floats", "submit", "string.format('%.0f', number + 0)", "(number .. '')"),
     # Once.
     Mutant("submit-no-idempotency-check", "submit", "if seen[2] then", "if false then"),
     Mutant("submit-no-job-check", "submit", "if call('EXISTS', K.job(A.job)) == 1 then return { 'REPLAY', A.job } end"),
     Mutant("deposit-no-idempotency-check", "deposit", "if seen then", "if false then"),
     Mutant("chunk-no-repeat-check", "chunk", "if A.first_index < expected then return 'REPEAT' end"),
     Mutant("finish-no-callback", "settle", "call('XADD', K.callbacks(), '*', 'job', job.id, 'account', job.account,"
-           " 'status', status, 'at', int(NOW))"),
+           " 'status', status, 'at', int(NOW),\n    unpack(webhook_of(job)))"),
     Mutant("finish-two-events", "cancel", "emit(job.id, 'done', event)",
            "emit(job.id, 'done', event); emit(job.id, 'done', event)"),
     # Terminal is final.
