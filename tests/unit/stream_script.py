@@ -15,7 +15,20 @@ from typing import Any
 import httpx
 import pytest
 
-from llama_herder import AsyncHerder, Event, Herder, HerderError, _async, _sync
+import llama_herder
+from llama_herder import (
+    AsyncHerder,
+    Done,
+    Event,
+    Herder,
+    HerderError,
+    Queued,
+    Restarted,
+    Started,
+    Tokens,
+    _async,
+    _sync,
+)
 
 JOB = "job_1"
 DONE = {"id": JOB, "status": "succeeded", "result": {"text": "What ♥ is\nthis"}}
@@ -36,6 +49,17 @@ LOG: list[Frame] = [
     ("30-1", "tokens", {"attempt": 2, "index": 0, "count": 3, "text": "What ♥"}),
     ("31-0", "tokens", {"attempt": 2, "index": 3, "count": 2, "text": " is\nthis"}),
     ("40-0", "done", DONE),
+]
+
+BOTH = pytest.mark.parametrize("kind", [Herder, AsyncHerder])
+ALL = [
+    Queued(JOB, 1, 1200, id="10-0"),
+    Started(1, id="20-0"),
+    Tokens("Wh", 2, 0, 1, id="21-0"),
+    Restarted(2, id="30-0"),
+    Tokens("What ♥", 3, 0, 2, id="30-1"),
+    Tokens(" is\nthis", 2, 3, 2, id="31-0"),
+    Done(llama_herder.Job.from_json(DONE), id="40-0"),
 ]
 
 
