@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from herder.addresses import URL_CHARS_MAX
 from herder.errors import InvalidRequest, TooLarge
 from herder.pricing import AMOUNT_LIMIT, MILLI
 from herder.settings import Settings
@@ -63,6 +64,7 @@ def _milli(value: Any) -> Any:
 _NO_NUL = {"pattern": "^[^\\u0000]*$"}
 Text = Annotated[str, AfterValidator(_no_nul), Field(json_schema_extra=_NO_NUL)]
 Short = Annotated[Text, Field(max_length=256)]
+WebhookUrl = Annotated[Text, Field(min_length=1, max_length=URL_CHARS_MAX)]
 Amount = Annotated[int, Field(ge=0, lt=AMOUNT_LIMIT)]
 Real = Annotated[float, BeforeValidator(_real)]
 Milli = Annotated[
@@ -156,6 +158,9 @@ class JobRequest(Offer):
     tokens: Annotated[int, Field(ge=1)] = Field(
         description="the most tokens of the answer, which are held and paid"
     )
+    webhook_url: WebhookUrl | None = Field(
+        None, description="told when the job ends; the account's default where left out"
+    )
 
     @model_validator(mode="after")
     def _one_prompt(self) -> JobRequest:
@@ -170,6 +175,19 @@ class QuoteRequest(Offer):
     tokens: Annotated[int, Field(ge=1)] | None = Field(
         None, description="HERDER_TOKENS_DEFAULT where left out"
     )
+    webhook_url: WebhookUrl | None = Field(None, description="as in a job's body; makes no difference here")
+
+
+class EndpointRequest(Strict):
+    """A webhook address to be made ready before its first use."""
+
+    url: WebhookUrl = Field(description="without a fragment; its query is not part of the endpoint")
+
+
+class DefaultRequest(Strict):
+    """Where all jobs and batches that name no address are told; null for nowhere."""
+
+    url: WebhookUrl | None
 
 
 class AccountRequest(Strict):

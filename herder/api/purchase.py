@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import replace
 
 from herder.api.bodies import JobRequest, checked_against
+from herder.api.destinations import webhook_for
 from herder.api.state import Herd
 from herder.api.submission import ask_of, model_of, prompt_of, refuse_without_worker, request_hash, sale_of
 from herder.broker import PricesChanged
@@ -46,10 +47,12 @@ async def submitted(
     state = await model_of(herd, body.model)
     refuse_without_worker(herd, state)
     prompt = await prompt_of(herd, state.card, body, body.tokens)
+    webhook = await webhook_for(herd, key.account, body.webhook_url)
     for _ in range(PRICE_TRIES):
         prices = await herd.market.prices()
         sold = sale_of(herd, prices, state, body, body.tokens)
         ask = ask_of(key, state, body, prompt=prompt, sold=sold, prices=prices, tokens=body.tokens)
+        ask = replace(ask, webhook=webhook)
         if idempotency_key is not None:
             ask = replace(ask, idempotency_key=idempotency_key, request_hash=request_hash(body))
         try:

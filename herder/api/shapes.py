@@ -51,6 +51,9 @@ class Job(BaseModel):
     error: JobError | None
     metadata: dict[str, str]
     warning: str | None = Field(description="why this may take long, for instance that no worker is live")
+    webhook_url: str | None = Field(description="the job's own; null where it named none")
+    batch_id: str | None = Field(description="the batch that it is an item of")
+    custom_id: str | None = Field(description="the item's own name in its batch")
 
 
 class SubmittedJob(Job):

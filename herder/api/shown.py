@@ -52,6 +52,9 @@ def job_fields(record: JobRecord, position: int | None, warning: str | None) -> 
         "error": error,
         "metadata": record.metadata,
         "warning": warning if queued else None,
+        "webhook_url": record.webhook_url,
+        "batch_id": record.batch,
+        "custom_id": record.custom_id,
     }
 
 
