@@ -1,6 +1,6 @@
 -- charge: holds the fee of a stored batch, all of it in one posting, and sets it going.
 -- Keys: account hash, books, ledger stream, prices hash, models set, queue zsets, idempotency hash, batch hash,
---       batch_items hash, batches zset, account_batches zset.
+--       batch_items hash, batches zset, account_batches zset, sequence.
 -- Replies: {OK} | {REPLAY, batch} | {CONFLICT} | {NO_ACCOUNT} | {SUSPENDED} | {NO_MODEL, model} | {REPRICE}
 --          | {FULL, depth} | {POOR, available} | {LOST} (what was stored is gone: store it again)
 
@@ -36,6 +36,7 @@ local fields = { 'status', 'running', 'account', A.account, 'key_id', A.key_id, 
   'fed', 0, 'base', int(A.base), 'fee', int(A.fee), 'hold', int(A.fee), 'unfed_fee', int(A.fee),
   'tokens', int(A.tokens), 'succeeded', 0, 'failed', 0, 'cancelled', 0, 'expired', 0, 'running', 0, 'ended', 0,
   'captured', 0, 'refunded', 0, 'completion_tokens', 0, 'metadata', A.metadata, 'created_ms', NOW,
+  'model', A.models[1],
   'set_prompt_fee', int(A.set_prompt_fee), 'fee_per_token', int(A.fee_per_token) }
 if A.webhook_url then
   fields[#fields + 1] = 'webhook_url'
@@ -47,7 +48,7 @@ call('HSET', K.batch(A.batch), unpack(fields))
 call('PERSIST', K.batch(A.batch))
 call('PERSIST', K.batch_items(A.batch))
 call('ZADD', K.batches(), NOW, A.batch)
-call('ZADD', K.account_batches(A.account), NOW, A.batch)
+call('ZADD', K.account_batches(A.account), call('INCR', K.sequence()), A.batch)
 if remembered then
   call('HSET', remembered, 'request_hash', A.request_hash, 'job', A.batch)
   call('PEXPIRE', remembered, A.idempotency_ttl_ms)

@@ -1,5 +1,6 @@
--- feed: — → queued for the next items of a batch, at most `limit` a call; of a cancelled batch — → queued → cancelled,
--- then queued → cancelled, running flagged, for those that were in line. Safe to repeat and to interrupt.
+-- feed: — → queued for the next items of a batch; of a cancelled batch — → queued → cancelled for those that were not
+-- in line, then queued → cancelled and running flagged for those that were. Safe to repeat and to interrupt.
+-- One step: at most `limit` items and about `bytes_max` of their texts; half as many where they go in and out again.
 -- Keys: batch hash, batch_items hash, batches zset, and those of join_line(), finish().
 -- Reply: {state, fed}: MORE (call again) | FULL (the line is full: later) | DONE (nothing left to do) | UNKNOWN
 
@@ -7,33 +8,42 @@ local key = K.batch(A.batch)
 local flat = call('HGETALL', key)
 local batch = {}
 for i = 1, #flat, 2 do batch[flat[i]] = flat[i + 1] end
-if not batch.status or batch.status == 'storing' then return { 'UNKNOWN', 0 } end
+if not batch.status or batch.status == 'storing' or batch.status == 'ended' then
+  call('ZREM', K.batches(), A.batch)
+  return { batch.status == 'ended' and 'DONE' or 'UNKNOWN', tonumber(batch.fed or 0) }
+end
 local total, fed = tonumber(batch.total), tonumber(batch.fed)
-if batch.status == 'ended' then return { 'DONE', fed } end
+local cancelled = batch.cancel == '1'
 
 -- 1. Into the line, as far as it has room; of a cancelled batch in and out again, so that each item has its record.
 local state = 'MORE'
-local last = math.min(total, fed + A.limit)
-local unfed_fee = 0
-while fed < last do
-  local new = cjson.decode(call('HGET', K.batch_items(A.batch), fed))
-  if batch.cancel ~= '1' and call('ZCARD', K.queue(new.model)) >= A.queue_depth_max then state = 'FULL' break end
+local first = fed
+local last = math.min(total, fed + (cancelled and math.ceil(A.limit / 2) or A.limit))
+local unfed_fee, bytes = 0, 0
+while fed < last and bytes < A.bytes_max do
+  local item = call('HGET', K.batch_items(A.batch), fed)
+  local new = cjson.decode(item)
+  if not cancelled and call('ZCARD', K.queue(new.model)) >= A.queue_depth_max then state = 'FULL' break end
   new.id, new.account, new.key_id = item_id(A.batch, fed), batch.account, batch.key_id
   new.set_prompt_fee, new.fee_per_token = tonumber(batch.set_prompt_fee), tonumber(batch.fee_per_token)
   new.batch, new.batch_index = A.batch, fed
   join_line(new)
   call('HDEL', K.batch_items(A.batch), fed)
-  unfed_fee = unfed_fee + new.fee
+  unfed_fee, bytes = unfed_fee + new.fee, bytes + #item
   fed = fed + 1
-  if batch.cancel == '1' then finish(read_job(new.id), 'cancelled', 0, 0, {}) end
+  if cancelled then finish(read_job(new.id), 'cancelled', 0, 0, {}) end
 end
-call('HSET', key, 'fed', fed)
-call('HINCRBY', key, 'unfed_fee', int(-unfed_fee))
+if fed > first then
+  call('HSET', key, 'fed', fed)
+  call('HINCRBY', key, 'unfed_fee', int(-unfed_fee))
+end
 if fed < total then return { state, fed } end
-if batch.cancel ~= '1' then
+call('UNLINK', K.batch_items(A.batch)) -- what was stored and then not paid for lies behind the last item
+if not cancelled then
   call('ZREM', K.batches(), A.batch)
   return { 'DONE', fed }
 end
+if fed > first then return { 'MORE', fed } end
 
 -- 2. Cancelled, and all are in line: those that still live.
 local from = tonumber(batch.cancelled_to or 0)
