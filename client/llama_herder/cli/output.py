@@ -10,8 +10,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, TextIO
@@ -140,6 +140,11 @@ def written(what: str, otherwise: str) -> Iterator[None]:
         raise CannotWrite(f"{what} could not be written ({why}); {otherwise}") from error
 
 
+def answer_written(job_id: str) -> AbstractContextManager[None]:
+    """Around the printing of an answer, or of a part of it."""
+    return written("the answer", f"it is paid for, and `herder jobs {one_line(job_id)}` reads it again")
+
+
 def error_json(error: HerderError) -> dict[str, Any]:
     """What --json prints for an error: the job as it ended, otherwise the problem under `error`."""
     if isinstance(error, JobEnded):
@@ -155,16 +160,39 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
+def print_json_line(value: Any) -> None:
+    """JSON on stdout, one line wherever it goes, at once."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
 def print_text(text: str) -> None:
     """An answer on stdout: as it is for a pipe, without control characters for a terminal."""
-    shown = "".join(c for c in text if c.isprintable() or c in "\n\t") if sys.stdout.isatty() else text
-    sys.stdout.write(shown if shown.endswith("\n") else shown + "\n")
+    print_piece(text if text.endswith("\n") else text + "\n")
+
+
+def print_piece(text: str) -> None:
+    """Part of an answer, at once."""
+    terminal = sys.stdout.isatty()
+    sys.stdout.write("".join(c for c in text if c.isprintable() or c in "\n\t") if terminal else text)
     sys.stdout.flush()
 
 
 def print_note(text: str) -> None:
     """A line beside the answer, on stderr, dim on a terminal."""
     say(_styled(text, "2", sys.stderr))
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Job], None] | None]:
+    """A line on stderr that tells where the job is; nothing where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status("submitting") as line:
+        yield lambda job: line.update(escape(f"{one_line(job.id)} · {state_of(job)}"))
 
 
 def print_more(command: str, limit: int, usual: int, cursor: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -14,6 +11,7 @@ from llama_herder._calls import answered
 from llama_herder._core import one_line
 from llama_herder.cli import output, session
 from llama_herder.cli.prompt import read_prompt
+from llama_herder.cli.stream import Shown, followed, shown_as
 from llama_herder.types import Options
 
 CANCEL_WAIT_S = 10.0
@@ -61,6 +59,7 @@ def run(
     messages: Chat = None,
     raw: Raw = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="seconds to wait for the answer")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="print the answer while it is made")] = False,
     url: session.Url = None,
     key: session.ApiKey = None,
     as_json: session.Json = False,
@@ -78,12 +77,13 @@ def run(
         job = _submitted(herder, asked, tokens, options)
         if job.warning:
             output.say(f"warning: {one_line(job.warning)}")
+        shown = shown_as(as_json) if stream else None
         try:
-            ended = _watched(herder, job, timeout)
+            ended = followed(herder, job, timeout, shown) if shown else _watched(herder, job, timeout)
         except KeyboardInterrupt:
-            raise typer.Exit(_cancelled(herder, job, as_json)) from None
+            raise typer.Exit(_cancelled(herder, job, as_json, shown)) from None
         balance = _balance(herder)
-    _print_ended(ended, balance, as_json, automatic=multiplier is None and fee is None)
+    _print_ended(ended, balance, as_json, shown, automatic=multiplier is None and fee is None)
 
 
 def _submitted(herder: Herder, asked: str | list[Message], tokens: int, options: Options) -> Job:
@@ -95,24 +95,11 @@ def _submitted(herder: Herder, asked: str | list[Message], tokens: int, options:
 
 
 def _watched(herder: Herder, job: Job, timeout: float | None) -> Job:
-    with _progress() as show:
+    with output.progress() as show:
         if show is None:
             return herder.wait(job, timeout, poll_s=PIPED_POLL_S)
         show(job)
         return herder.wait(job, timeout, poll_s=LIVE_POLL_S, on_poll=show)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Job], None] | None]:
-    """A line on stderr that tells where the job is; nothing where stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-
-    with Console(stderr=True).status("submitting") as line:
-        yield lambda job: line.update(escape(f"{one_line(job.id)} · {output.state_of(job)}"))
 
 
 def _balance(herder: Herder) -> int | None:
@@ -123,11 +110,13 @@ def _balance(herder: Herder) -> int | None:
         return None
 
 
-def _print_ended(ended: Job, balance: int | None, as_json: bool, automatic: bool) -> None:
-    with output.written(
-        "the answer", f"it is paid for, and `herder jobs {one_line(ended.id)}` reads it again"
-    ):
-        if as_json:
+def _print_ended(
+    ended: Job, balance: int | None, as_json: bool, shown: Shown | None, automatic: bool
+) -> None:
+    with output.answer_written(ended.id):
+        if shown is not None:
+            shown.ended(ended, balance)
+        elif as_json:
             output.print_json({**ended.raw, "balance": balance})
         elif ended.text or ended.status == "succeeded":
             output.print_text(ended.text)
@@ -145,7 +134,7 @@ def _fail(ended: Job) -> None:
     raise typer.Exit(output.Exit.FAILED)
 
 
-def _cancelled(herder: Herder, job: Job, as_json: bool) -> int:
+def _cancelled(herder: Herder, job: Job, as_json: bool, shown: Shown | None) -> int:
     """After Ctrl-C: cancel, wait a little for the refund, and say so."""
     output.say(f"\ncancelling {one_line(job.id)} …")
     try:
@@ -157,9 +146,12 @@ def _cancelled(herder: Herder, job: Job, as_json: bool) -> int:
             f"{job.id} may go on: {output.error_line(error)}; `herder cancel {job.id}` tries again"
         )
         return output.Exit.INTERRUPTED
-    if as_json:
+    balance = _balance(herder)
+    if as_json and shown is not None:
+        shown.ended(ended, balance)
+    elif as_json:
         output.print_json(dict(ended.raw))
-    output.print_note(f"{ended.status} {ended.id} · {output.bill(ended, _balance(herder))}")
+    output.print_note(f"{ended.status} {ended.id} · {output.bill(ended, balance)}")
     return output.Exit.INTERRUPTED
 
 

@@ -1,0 +1,110 @@
+"""`herder run --stream`: the answer on standard output while it is made, or each event as a line of JSON.
+
+What stands on standard output in the end is the answer and nothing else. A terminal shows a second beginning after
+the first; of a pipe or a file nothing can be taken back, so an answer that starts again goes on there only where it
+says the same again, and otherwise the command fails.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Protocol
+
+from llama_herder import Done, Event, Herder, Job, JobFailed, Queued, Restarted, Started, Tokens
+from llama_herder._core import one_line
+from llama_herder.cli import output
+
+
+class Shown(Protocol):
+    """What a stream looks like on standard output."""
+
+    def event(self, event: Event) -> None:
+        """One that is not the last."""
+
+    def ended(self, job: Job, balance: int | None) -> None:
+        """The last, or what is known of it."""
+
+
+def shown_as(as_json: bool) -> Shown:
+    """Text, or JSON."""
+    return Lines() if as_json else Text()
+
+
+class Lines:
+    """One line of JSON for each event: its kind, its id, its fields; the last has the job."""
+
+    def event(self, event: Event) -> None:
+        """One that is not the last."""
+        output.print_json_line({"event": type(event).__name__.lower(), "id": event.id, **event.raw})
+
+    def ended(self, job: Job, balance: int | None) -> None:
+        """The last, or what is known of it."""
+        kind = "error" if job.status == "failed" else "done"
+        output.print_json_line({"event": kind, "job": {**job.raw, "balance": balance}})
+
+
+class Text:
+    """The answer, as it comes."""
+
+    def __init__(self) -> None:
+        self._written = ""  # on standard output
+        self._answer = ""  # of this attempt, which may have to catch up with an earlier one
+
+    def event(self, event: Event) -> None:
+        """One that is not the last."""
+        if isinstance(event, Tokens):
+            self._answer += event.text
+            if self._answer.startswith(self._written):
+                self._write(self._answer[len(self._written) :])
+        elif isinstance(event, Restarted):
+            self._answer = ""
+            if self._written:
+                self._end_line_of_terminal()
+                output.print_note("a worker died; the answer starts again")
+
+    def ended(self, job: Job, balance: int | None) -> None:
+        """Completes the answer. Raises CannotWrite where something else stands there."""
+        if not job.text and job.status != "succeeded":
+            self._end_line_of_terminal()
+            return
+        if not job.text.startswith(self._written):
+            self._end_line_of_terminal()
+        if not job.text.startswith(self._written):
+            raise output.CannotWrite(
+                "a worker died, and the answer that was begun here ended differently; it is paid for, and "
+                f"`herder jobs {one_line(job.id)}` reads it"
+            )
+        rest = job.text[len(self._written) :]
+        self._write(rest if job.text.endswith("\n") else rest + "\n")
+
+    def _end_line_of_terminal(self) -> None:
+        if sys.stdout.isatty() and self._written:
+            self._write("" if self._written.endswith("\n") else "\n")
+            self._written = ""
+
+    def _write(self, text: str) -> None:
+        output.print_piece(text)
+        self._written += text
+
+
+def followed(herder: Herder, job: Job, timeout: float | None, shown: Shown) -> Job:
+    """Shows a job's events as they come; the job as it ended, however it ended."""
+    with ExitStack() as line, herder.events(job, timeout=timeout) as events:
+        show = line.enter_context(output.progress())
+        try:
+            for event in events:
+                if isinstance(event, Done):
+                    return event.job
+                if isinstance(event, Tokens):
+                    line.close()
+                elif show is not None and isinstance(event, Queued):
+                    show(replace(job, status="queued", position=event.position))
+                elif show is not None and isinstance(event, Started):
+                    show(replace(job, status="running"))
+                with output.answer_written(job.id):
+                    shown.event(event)
+        except JobFailed as error:
+            return error.job
+    raise AssertionError("a stream ends with its last event")
