@@ -10,11 +10,16 @@ Needs httpx and nothing else of the project.
 
 from llama_herder._async import AsyncHerder
 from llama_herder._async_admin import AsyncAdmin
+from llama_herder._async_batches import AsyncBatchResults
 from llama_herder._async_stream import AsyncEventStream
+from llama_herder._async_webhooks import AsyncWebhooks
 from llama_herder._json import Page
 from llama_herder._sync import Herder
 from llama_herder._sync_admin import Admin
+from llama_herder._sync_batches import BatchResults
 from llama_herder._sync_stream import EventStream
+from llama_herder._sync_webhooks import Webhooks
+from llama_herder.batches import Batch, BatchCounts, BatchItem, BatchResult
 from llama_herder.errors import (
     CannotConnect,
     HerderError,
@@ -66,20 +71,32 @@ from llama_herder.types import (
     Result,
     Worker,
 )
+from llama_herder.webhook_types import DefaultWebhook, Delivery, Endpoint, Endpoints
 
 __all__ = [
     "Account",
     "AccountSuspended",
     "Admin",
     "AsyncAdmin",
+    "AsyncBatchResults",
     "AsyncEventStream",
     "AsyncHerder",
+    "AsyncWebhooks",
     "Audit",
     "BadRequest",
+    "Batch",
+    "BatchCounts",
+    "BatchItem",
+    "BatchResult",
+    "BatchResults",
     "CannotConnect",
     "Conflict",
     "ContextExceeded",
+    "DefaultWebhook",
+    "Delivery",
     "Done",
+    "Endpoint",
+    "Endpoints",
     "Event",
     "EventStream",
     "FeeTooLow",
@@ -124,5 +141,6 @@ __all__ = [
     "Unavailable",
     "UnknownModel",
     "WaitTimeout",
+    "Webhooks",
     "Worker",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -11,7 +11,9 @@ import httpx
 
 from llama_herder import _calls, _streams
 from llama_herder._async_admin import AsyncAdmin
+from llama_herder._async_batches import AsyncBatchCalls
 from llama_herder._async_stream import AsyncEventStream, Line, performed
+from llama_herder._async_webhooks import AsyncWebhooks
 from llama_herder._core import (
     TRIES,
     Broken,
@@ -30,11 +32,12 @@ from llama_herder._json import Page
 from llama_herder.types import Account, Info, Job, LedgerEntry, Message, Model, Options, Quote, Worker
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 _sleep = asyncio.sleep
 
 
-class AsyncHerder:
+class AsyncHerder(AsyncBatchCalls):
     """A herd, seen by one account. Safe to share between tasks; close it, or use it in an `async with`.
 
     >>> async with AsyncHerder("https://herd.example", api_key="hk_…") as herder:
@@ -57,6 +60,7 @@ class AsyncHerder:
     ) -> None:
         self.url = url_of(url)
         self.admin = AsyncAdmin(self)
+        self.webhooks = AsyncWebhooks(self)
         self._timeout = timeout
         self._patience = Patience(tries=tries)
         self._client = httpx.AsyncClient(**client_settings(self.url, api_key, timeout, transport))
@@ -234,7 +238,10 @@ class AsyncHerder:
             outcome = await self._act(effect)
 
     def _stream(self, flow: _streams.StreamFlow) -> AsyncEventStream:
-        return AsyncEventStream(performed(flow, Line(self._client, self._timeout), self._act))
+        return AsyncEventStream(self._emitted(flow))
+
+    def _emitted(self, flow: _streams.Emitting[E]) -> AsyncGenerator[E, None]:
+        return performed(flow, Line(self._client, self._timeout), self._act)
 
     async def _act(self, effect: Effect) -> Outcome:
         return await (_sleep(effect.seconds) if isinstance(effect, Sleep) else self._send(effect))

@@ -39,7 +39,7 @@ def paging(limit: int | None, cursor: str | None) -> dict[str, str | int]:
 
 def ask(prompt: str | Sequence[Message], tokens: int | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a submission or of a quote; what was not given is left out."""
-    body: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": _chat(prompt)}
+    body: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": chat(prompt)}
     body["tokens"] = tokens
     body |= options
     if isinstance(body.get("stop"), str):
@@ -51,7 +51,7 @@ def ask(prompt: str | Sequence[Message], tokens: int | None, options: Mapping[st
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _chat(prompt: object) -> list[Message]:
+def chat(prompt: object) -> list[Message]:
     """The turns of a chat; whatever else was passed is told apart here, before anything is sent."""
     if not isinstance(prompt, str | bytes | Mapping) and isinstance(prompt, Iterable):
         turns = list(prompt)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -35,23 +35,26 @@ class Send:
 
     method: str
     path: str
-    params: Mapping[str, str | int] = field(default_factory=dict)
+    params: Mapping[str, str | int | Sequence[str]] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     read_s: float = 0.0
 
     def content(self) -> bytes | None:
-        """The body as the bytes to send; refuses here what no JSON could say (NaN, text that is not Unicode)."""
-        if self.body is None:
-            return None
-        try:
-            return json.dumps(self.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        except UnicodeEncodeError:
-            raise InvalidRequest("the text is not valid UTF-8") from None
-        except ValueError:
-            raise InvalidRequest("a number must not be NaN or infinite") from None
-        except TypeError as error:
-            raise InvalidRequest(f"this cannot be sent as JSON: {one_line(str(error), 200)}") from None
+        """The body as the bytes to send."""
+        return None if self.body is None else json_bytes(self.body)
+
+
+def json_bytes(body: Mapping[str, Any]) -> bytes:
+    """JSON in one line; refuses here what no JSON could say (NaN, text that is not Unicode)."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("the text is not valid UTF-8") from None
+    except ValueError:
+        raise InvalidRequest("a number must not be NaN or infinite") from None
+    except TypeError as error:
+        raise InvalidRequest(f"this cannot be sent as JSON: {one_line(str(error), 200)}") from None
 
 
 @dataclass(frozen=True)

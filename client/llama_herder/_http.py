@@ -94,10 +94,10 @@ def stream_request_of(effect: Open, timeout: float) -> dict[str, Any]:
     return request_of(effect.send, timeout if effect.silence_s is None else min(timeout, effect.silence_s))
 
 
-def is_event_stream(response: httpx.Response) -> bool:
-    """Whether the body is one; a refusal is not, nor is what something in between answers."""
-    kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
-    return response.status_code == 200 and kind == "text/event-stream"
+def is_stream(response: httpx.Response, kind: str) -> bool:
+    """Whether the body is one of this media type; a refusal is not, nor is what something in between answers."""
+    found = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    return response.status_code == 200 and found == kind
 
 
 def lower_case(headers: httpx.Headers) -> dict[str, str]:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 from llama_herder import _calls
@@ -36,7 +36,11 @@ from llama_herder.events import KNOWN, Done, Event, Queued, event_of
 from llama_herder.problems import InvalidRequest
 from llama_herder.types import Job
 
+E = TypeVar("E")
+
 RETRY_S_MAX = 30.0
+EVENTS = "text/event-stream"
+JSON_LINES = "application/jsonl"
 
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _LOCATION = re.compile(r"/v1/jobs/([^/?#]+)")
@@ -45,10 +49,14 @@ _CUT = "the stream ended before the job did"
 
 @dataclass(frozen=True)
 class Open:
-    """Effect: one request whose reply is left open to be read; at most `silence_s` without a byte, if given."""
+    """Effect: one request whose reply, if it is of this kind, is left open to be read.
+
+    At most `silence_s` without a byte, if given.
+    """
 
     send: Send
     silence_s: float | None = None
+    kind: str = EVENTS
 
 
 @dataclass(frozen=True)
@@ -62,22 +70,23 @@ class Close:
 
 
 @dataclass(frozen=True)
-class Emit:
-    """Effect: an event for the caller."""
+class Emit(Generic[E]):
+    """Effect: an event (or whatever the stream is one of) for the caller."""
 
-    event: Event
+    event: E
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An event stream is open; header names in lower case."""
+    """A stream is open; header names in lower case."""
 
     headers: Mapping[str, str]
 
 
-StreamEffect: TypeAlias = Effect | Open | Read | Close | Emit
+StreamEffect: TypeAlias = Effect | Open | Read | Close | Emit[E]
 StreamOutcome: TypeAlias = Reply | Broken | Opened | bytes | None
-StreamFlow: TypeAlias = Generator[StreamEffect, Any, None]
+Emitting: TypeAlias = Generator[StreamEffect[E], Any, None]
+StreamFlow: TypeAlias = Emitting[Event]
 
 
 def streaming(
@@ -169,7 +178,7 @@ class _Following:
             headers["Last-Event-ID"] = self.last
         return Send("GET", f"/v1/jobs/{_calls.part(self._job_id)}/events", self._params, headers=headers)
 
-    def _read(self) -> Generator[StreamEffect, Any, Broken | None]:
+    def _read(self) -> Generator[StreamEffect[Event], Any, Broken | None]:
         """None once the last event was handed over, otherwise why it did not come."""
         parser = Parser()
         while True:
@@ -216,7 +225,7 @@ class _Following:
             self.accepted(event.job_id)
         return event
 
-    def _all_seen(self, reply: Reply) -> Generator[StreamEffect, Any, Broken | None]:
+    def _all_seen(self, reply: Reply) -> Generator[StreamEffect[Event], Any, Broken | None]:
         """204: the job has ended and its last event was seen; how it ended is asked for."""
         if reply.status != 204 or not self._job_id:
             found = f"{self._url} answered, but not with an event stream: perhaps its version has none"

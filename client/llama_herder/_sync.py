@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -26,15 +26,18 @@ from llama_herder._core import (
 from llama_herder._http import broken_of, client_settings, reply_of, request_of, url_of
 from llama_herder._json import Page
 from llama_herder._sync_admin import Admin
+from llama_herder._sync_batches import BatchCalls
 from llama_herder._sync_stream import EventStream, Line, performed
+from llama_herder._sync_webhooks import Webhooks
 from llama_herder.types import Account, Info, Job, LedgerEntry, Message, Model, Options, Quote, Worker
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 _sleep = time.sleep
 
 
-class Herder:
+class Herder(BatchCalls):
     """A herd, seen by one account. Safe to share between threads; close it, or use it in a `with`.
 
     >>> with Herder("https://herd.example", api_key="hk_…") as herder:
@@ -55,6 +58,7 @@ class Herder:
     ) -> None:
         self.url = url_of(url)
         self.admin = Admin(self)
+        self.webhooks = Webhooks(self)
         self._timeout = timeout
         self._patience = Patience(tries=tries)
         self._client = httpx.Client(**client_settings(self.url, api_key, timeout, transport))
@@ -232,7 +236,10 @@ class Herder:
             outcome = self._act(effect)
 
     def _stream(self, flow: _streams.StreamFlow) -> EventStream:
-        return EventStream(performed(flow, Line(self._client, self._timeout), self._act))
+        return EventStream(self._emitted(flow))
+
+    def _emitted(self, flow: _streams.Emitting[E]) -> Generator[E, None, None]:
+        return performed(flow, Line(self._client, self._timeout), self._act)
 
     def _act(self, effect: Effect) -> Outcome:
         return _sleep(effect.seconds) if isinstance(effect, Sleep) else self._send(effect)

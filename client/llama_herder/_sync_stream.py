@@ -9,8 +9,8 @@ from typing import Self
 import httpx
 
 from llama_herder._core import Broken, Effect, Outcome, Reply
-from llama_herder._http import broken_of, is_event_stream, lower_case, reply_of, stream_request_of
-from llama_herder._streams import Close, Emit, Open, Opened, Read, StreamFlow, StreamOutcome
+from llama_herder._http import broken_of, is_stream, lower_case, reply_of, stream_request_of
+from llama_herder._streams import Close, E, Emit, Emitting, Open, Opened, Read, StreamOutcome
 from llama_herder.events import Event
 
 
@@ -55,7 +55,7 @@ class Line:
         request = self._client.build_request(**stream_request_of(effect, self._timeout))
         try:
             self._response = self._client.send(request, stream=True)
-            if is_event_stream(self._response):
+            if is_stream(self._response, effect.kind):
                 self._pieces = self._response.iter_bytes()
                 return Opened(lower_case(self._response.headers))
             self._response.read()
@@ -77,7 +77,7 @@ class Line:
             self._response = None
 
 
-def performed(flow: StreamFlow, line: Line, act: Callable[[Effect], Outcome]) -> Generator[Event, None, None]:
+def performed(flow: Emitting[E], line: Line, act: Callable[[Effect], Outcome]) -> Generator[E, None, None]:
     """The events of a flow; `act` performs what any flow asks for."""
     outcome: StreamOutcome = None
     try:

@@ -40,6 +40,7 @@ class Options(Bid, total=False):
     top_p: float | None
     seed: int | None
     metadata: Mapping[str, str] | None
+    webhook_url: str | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Job(FromJson):
     """A prompt that was paid for. `fee` is what is held for it; `captured` + `refunded` = `fee` once it has ended.
 
     `position` is its place in line, counted from 0, while it is queued; `balance` what was left after submitting it.
+    `batch_id` and `custom_id` are there for an item of a batch.
     """
 
     id: str = ""
@@ -88,6 +90,9 @@ class Job(FromJson):
     metadata: Mapping[str, str] = field(default_factory=dict)
     warning: str | None = None
     balance: int | None = None
+    webhook_url: str | None = None
+    batch_id: str | None = None
+    custom_id: str | None = None
 
     @property
     def ended(self) -> bool:
