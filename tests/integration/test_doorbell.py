@@ -12,6 +12,7 @@ import redis.asyncio
 from herder import doorbell
 from herder.broker import Broker
 from herder.doorbell import BACKLOG_MAX, MISSED, Doorbell, Listener
+from herder.embedded import EmbeddedRedis, socket_url
 from tests.integration.ring import Ring
 
 LISTENERS = 500
@@ -150,3 +151,57 @@ async def test_leaving_unsubscribes(broker: Broker, count: int) -> None:
                 await stack.enter_async_context(bell.listen(channel))
             assert await broker.redis.publish(channel, "x") == 1
         assert await broker.redis.pubsub_numsub(channel) == [(channel.encode(), 0)]
+
+
+async def test_after_a_lost_connection_nothing_is_told_before_redis_has_confirmed(broker: Broker) -> None:
+    """Whoever is told `MISSED` reads the log and then trusts the rings: none may fall between the two."""
+    channel = f"{broker.keys.prefix}:c"
+    async with Doorbell(broker.redis) as bell, bell.listen(channel) as listener:
+        for i in range(50):
+            await broker.redis.client_kill_filter(_type="pubsub")
+            assert await listener.next(20) == MISSED
+            assert await broker.redis.publish(channel, str(i)) == 1
+            assert await listener.next(20) == str(i).encode()
+
+
+async def test_whoever_came_unconfirmed_is_told_when_rings_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "CONFIRM_S", 0.05)
+    server = EmbeddedRedis(tmp_path / "d")
+    client = redis.asyncio.Redis.from_url(socket_url(tmp_path / "d"))
+    async with Doorbell(client) as bell, bell.listen("c") as listener:
+        await server.start()
+        assert await listener.next(20) == MISSED
+        assert await client.publish("c", "hello") == 1
+        assert await listener.next(20) == b"hello"
+    await client.aclose()
+    await server.stop()
+
+
+async def test_a_channel_taken_back_and_asked_for_again_counts_from_the_last_answer(broker: Broker) -> None:
+    """The answer to the first SUBSCRIBE must not pass for the answer to the second."""
+    channel = f"{broker.keys.prefix}:c"
+    async with Doorbell(broker.redis) as bell, bell.listen(f"{broker.keys.prefix}:other"):
+        for i in range(50):
+            first = bell.listen(channel)
+            entering = asyncio.create_task(first.__aenter__())
+            while channel.encode() not in bell._unconfirmed and not entering.done():
+                await broker.ping()
+            entering.cancel()
+            await asyncio.gather(entering, return_exceptions=True)
+            async with bell.listen(channel) as second:
+                assert await broker.redis.publish(channel, str(i)) == 1
+                assert await second.next(10) == str(i).encode()
+
+
+async def test_a_server_that_hangs_is_left(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which nothing comes, not even the answer to a PING, is made again and told."""
+    monkeypatch.setattr(doorbell, "PING_S", 0.05)
+    async with Doorbell(broker.redis) as bell, bell.listen(f"{broker.keys.prefix}:c") as listener:
+        assert await listener.next(0.3) is None, "one that answers is kept"
+        monkeypatch.setattr(Doorbell, "_deliver", lambda *_: None)  # nothing is heard any more
+        while bell._channels[f"{broker.keys.prefix}:c".encode()].confirmed.is_set():
+            await broker.ping()
+        monkeypatch.undo()
+        assert await listener.next(20) == MISSED
