@@ -27,14 +27,20 @@ FORWARDED_MAX = 32
 
 async def authenticated(request: Request) -> KeyRecord:
     """The key of this request. Raises TooLarge, RateLimited, MissingKey, InvalidKey."""
+    return await _admitted(request, herd_of(request).settings.body_bytes_max, "HERDER_BODY_BYTES_MAX")
+
+
+async def authenticated_for_batch(request: Request) -> KeyRecord:
+    """The same for a body that may be as large as a batch's."""
+    return await _admitted(request, herd_of(request).settings.batch_bytes_max, "HERDER_BATCH_BYTES_MAX")
+
+
+async def _admitted(request: Request, bytes_max: int, setting: str) -> KeyRecord:
     herd = herd_of(request)
     # 1. A body that says it is too large is not worth anything further.
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > herd.settings.body_bytes_max:
-        raise TooLarge(
-            f"the body has {declared[:20]} bytes, HERDER_BODY_BYTES_MAX is {herd.settings.body_bytes_max}",
-            limit=herd.settings.body_bytes_max,
-        )
+    if declared.isdecimal() and int(declared[:20]) > bytes_max:
+        raise TooLarge(f"the body has {declared[:20]} bytes, {setting} is {bytes_max}", limit=bytes_max)
     # 2. The key. A good one always counts, however often others have failed from the same address: behind one proxy or
     # one office everybody shares it, and nobody guesses 178 bits.
     sent = sent_key(request)
@@ -62,6 +68,7 @@ async def administrating(key: Annotated[KeyRecord, Depends(authenticated)]) -> K
 
 
 Caller = Annotated[KeyRecord, Depends(authenticated)]
+BatchCaller = Annotated[KeyRecord, Depends(authenticated_for_batch)]
 Admin = Annotated[KeyRecord, Depends(administrating)]
 
 

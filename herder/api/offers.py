@@ -36,36 +36,39 @@ def sale(prices: Prices, tokens: int, wish: Wish, last_multiplier_milli: int, hi
         raise InvalidRequest(f"the fee of {tokens} tokens could pass {AMOUNT_LIMIT - 1} credits", errors=[])
     # 1. A static fee.
     if wish.fee is not None:
-        return _static(prices, base, wish.fee, wish.max_fee, highest_milli)
+        return static_sale(prices, base, wish, highest_milli)
     # 2. A bid.
     if wish.multiplier_milli is not None:
         if wish.multiplier_milli > highest_milli:
             _refuse("multiplier", f"must be at most {highest_milli / MILLI:g}", highest_milli / MILLI)
         fee = bid_fee(base, wish.multiplier_milli)
-        _within(fee, wish.max_fee)
+        within(fee, wish.max_fee)
         return _sold(prices, base, fee, wish.multiplier_milli, offered=True)
     # 3. Nothing: what was paid last, lowered to what max_fee buys.
     milli = min(max(last_multiplier_milli, MILLI), highest_milli)
     if wish.max_fee is not None and bid_fee(base, milli) > wish.max_fee:
-        _within(base, wish.max_fee)
+        within(base, wish.max_fee)
         milli = max(implied_multiplier(wish.max_fee, base), MILLI)
     return _sold(prices, base, bid_fee(base, milli), milli, offered=False)
 
 
-def _static(prices: Prices, base: int, fee: int, max_fee: int | None, highest_milli: int) -> Sale:
+def static_sale(prices: Prices, base: int, wish: Wish, highest_milli: int, what: str = "job") -> Sale:
+    """What a static fee buys for a base fee, of a job or of a whole batch. Raises as `sale`."""
+    assert wish.fee is not None
+    fee = wish.fee
     # 1.1 A free herd takes nothing.
     if base == 0:
         return _sold(prices, 0, 0, MILLI, offered=True)
     # 1.2 Below the base fee: refused, and nothing kept.
     if fee < base:
         raise FeeTooLow(
-            f"the base fee of this job is {base} credits and {fee} were offered", needed=base, fee=fee
+            f"the base fee of this {what} is {base} credits and {fee} were offered", needed=base, fee=fee
         )
     # 1.3 Above what any bid may be.
     if fee * MILLI > base * highest_milli:
         most = base * highest_milli // MILLI
         _refuse("fee", f"must be at most {most}, {highest_milli / MILLI:g} times the base fee", most)
-    _within(fee, max_fee)
+    within(fee, wish.max_fee, what)
     return _sold(prices, base, fee, implied_multiplier(fee, base), offered=True)
 
 
@@ -74,10 +77,11 @@ def _sold(prices: Prices, base: int, fee: int, multiplier_milli: int, *, offered
     return Sale(terms, multiplier_milli, offered)
 
 
-def _within(fee: int, max_fee: int | None) -> None:
+def within(fee: int, max_fee: int | None, what: str = "job") -> None:
+    """Raises MaxFeeExceeded."""
     if max_fee is not None and fee > max_fee:
         raise MaxFeeExceeded(
-            f"this job costs {fee} credits and max_fee is {max_fee}", needed=fee, max_fee=max_fee
+            f"this {what} costs {fee} credits and max_fee is {max_fee}", needed=fee, max_fee=max_fee
         )
 
 

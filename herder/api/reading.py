@@ -40,36 +40,49 @@ def admin_body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
     return read
 
 
-def parsed(model: type[Body], raw: bytes) -> Body:
+def parsed(model: type[Body], raw: bytes | bytearray) -> Body:
     """Bytes as a `model`. Raises BadRequest (not JSON, not an object), InvalidRequest (a field is wrong)."""
+    return validated(model, object_in(raw))
+
+
+def object_in(raw: bytes | bytearray, what: str = "the body") -> dict[str, Any]:
+    """A JSON object, its numbers exact. Raises BadRequest (not JSON, not an object), InvalidRequest (no such JSON)."""
     try:
         value = json.loads(
             raw.decode("utf-8"), parse_float=_decimal, parse_constant=_constant, object_pairs_hook=_once
         )
         if not isinstance(value, dict):
-            raise BadRequest("the body must be a JSON object")
+            raise BadRequest(f"{what} must be a JSON object")
         _only_unicode(value, raw)
+        return value
+    except RecursionError:
+        raise BadRequest(f"{what} is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise BadRequest(f"{what} is not UTF-8") from None
+    except ValueError as error:
+        raise BadRequest(f"{what} is not JSON: {error}"[:300]) from None
+
+
+def validated(model: type[Body], value: dict[str, Any]) -> Body:
+    """An object as a `model`. Raises InvalidRequest (a field is wrong)."""
+    try:
         return model.model_validate(value)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise BadRequest("the body is not UTF-8") from None
-    except ValueError as error:
-        raise BadRequest(f"the body is not JSON: {error}"[:300]) from None
 
 
-async def _bytes(request: Request) -> bytes:
-    """The body, counted while it comes, whatever its length was said to be."""
-    limit = herd_of(request).settings.body_bytes_max
-    pieces, length = [], 0
+async def _bytes(request: Request) -> bytearray:
+    return await counted_bytes(request, herd_of(request).settings.body_bytes_max, "HERDER_BODY_BYTES_MAX")
+
+
+async def counted_bytes(request: Request, limit: int, setting: str) -> bytearray:
+    """The body, counted while it comes, whatever its length was said to be. Raises TooLarge."""
+    body = bytearray()
     async for piece in request.stream():
-        length += len(piece)
-        if length > limit:
-            raise TooLarge(f"the body is larger than HERDER_BODY_BYTES_MAX, {limit} bytes", limit=limit)
-        pieces.append(piece)
-    return b"".join(pieces)
+        if len(body) + len(piece) > limit:
+            raise TooLarge(f"the body is larger than {setting}, {limit} bytes", limit=limit)
+        body += piece
+    return body
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -96,7 +109,7 @@ def _constant(name: str) -> NoReturn:
     )
 
 
-def _only_unicode(value: Any, raw: bytes) -> None:
+def _only_unicode(value: Any, raw: bytes | bytearray) -> None:
     """Refuse lone surrogates, which JSON can write and UTF-8 cannot; only looked for where an escape of one stands."""
     if rb"\ud" not in raw and rb"\uD" not in raw:
         return
