@@ -6,94 +6,30 @@ Beside the broker as the ledger is. Knows no HTTP, no arq, and not how a body is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from typing import Any
 
 from herder.broker import Broker
 from herder.errors import Conflict, InvalidRequest, NotFound
 from herder.replies import text_of
+from herder.webhook_records import (
+    Attempted,
+    Delivery,
+    DeliveryStatus,
+    Endpoint,
+    NewDelivery,
+    delivery_record,
+    endpoint_record,
+)
 
 CLAIM_MARGIN_MS = 5_000  # beyond the timeout of an attempt, before it counts as lost with its courier
+SCAN_MAX = 5_000  # deliveries that one page of a filtered list looks at
+SCAN_STEP = 500
 
-
-class DeliveryStatus(StrEnum):
-    """The three states of a delivery: attempts to come, an answer of 2xx, or given up."""
-
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A webhook address of an account (a URL without its query) and the secrets that sign what goes there.
-
-    `old_secret` signs beside the new one until `old_until_ms`; a `disabled_ms` of 0 is an endpoint that is on.
-    """
-
-    endpoint: str
-    account: str
-    url: str
-    secret: str
-    old_secret: str
-    old_until_ms: int
-    disabled_ms: int
-    disabled_why: str
-    created_ms: int
-
-
-@dataclass(frozen=True)
-class NewDelivery:
-    """A webhook to be posted; `id` is the webhook-id, the same at every attempt. `subject` is a job or a batch."""
-
-    id: str
-    account: str
-    endpoint: str
-    url: str
-    host: str
-    type: str
-    subject: str
-    body: str
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A webhook and what came of it. `tries` is the place in the schedule, `attempt` the fence, which only rises."""
-
-    delivery: str
-    account: str
-    endpoint: str
-    url: str
-    host: str
-    type: str
-    subject: str
-    body: str
-    status: DeliveryStatus
-    attempt: int
-    tries: int
-    created_ms: int
-    next_ms: int | None
-    last_ms: int | None
-    last_status: int | None
-    last_error: str | None
-    ended_ms: int | None
-
-
-@dataclass(frozen=True)
-class Attempted:
-    """What came of an attempt: `pause_ms` until the next one, or None for the end of it, which `outcome` then is.
-
-    `disable` is why the endpoint is to be switched off (it answered 410).
-    """
-
-    delivery: str
-    attempt: int
-    outcome: DeliveryStatus
-    pause_ms: int | None = None
-    response_status: int | None = None
-    error: str | None = None
-    disable: str | None = None
+_LISTED = [
+    "account", "endpoint", "url", "host", "type", "subject", "status", "attempt", "tries", "created_ms", "next_ms",
+    "last_ms", "last_status", "last_error", "ended_ms",
+]  # fmt: skip
 
 
 class Deliveries:
@@ -110,23 +46,31 @@ class Deliveries:
 
         Raises Conflict (switched off), InvalidRequest (too many), NotFound (no such account).
         """
-        reply = await self._endpoint(
+        word, known = await self._ensured(account, url, endpoint, secret)
+        if word == "DISABLED":
+            raise Conflict(f"webhook endpoint {known} is disabled; enable it, or use another address")
+        return known
+
+    async def add_endpoint(self, account: str, url: str, endpoint: str, secret: str) -> tuple[str, bool]:
+        """The same for one that may be switched off: its id, and whether it is new."""
+        word, known = await self._ensured(account, url, endpoint, secret)
+        return known, word == "NEW"
+
+    async def _ensured(self, account: str, url: str, endpoint: str, secret: str) -> tuple[str, str]:
+        word, known = await self._endpoint(
             "ensure", account, url=url, endpoint=endpoint, secret=secret,
             endpoints_max=self._settings.webhook_endpoints_max,
         )  # fmt: skip
-        match reply:
-            case ["DISABLED", known]:
-                raise Conflict(f"webhook endpoint {known} is disabled; enable it, or use another address")
-            case ["FULL", count]:
-                message = (
-                    f"this account has {count} webhook addresses, the most there can be: put what varies into the "
-                    "query of the URL, or delete some"
-                )
-                raise InvalidRequest(message, errors=[{"field": "webhook_url", "message": message}])
-        return str(reply[1])
+        if word == "FULL":
+            message = (
+                f"this account has {known} webhook addresses, the most there can be: put what varies into the "
+                "query of the URL, or delete some"
+            )
+            raise InvalidRequest(message, errors=[{"field": "webhook_url", "message": message}])
+        return str(word), str(known)
 
     async def set_default(self, account: str, url: str | None, endpoint: str | None) -> None:
-        """The address for all jobs of the account that name none; None for none."""
+        """The address for all jobs of the account that name none; None for none. Raises NotFound (the endpoint)."""
         await self._endpoint("default", account, webhook_url=url, endpoint=endpoint)
 
     async def rotate(self, account: str, endpoint: str, secret: str) -> None:
@@ -154,17 +98,19 @@ class Deliveries:
     async def endpoint(self, endpoint: str) -> Endpoint | None:
         """An endpoint, or None where there is none (any more)."""
         fields = await self._broker.hash_of("endpoint", endpoint)
-        if not fields:
-            return None
-        numbers = {name: int(fields[name]) for name in ("old_until_ms", "disabled_ms", "created_ms")}
-        texts = {n: fields[n] for n in ("account", "url", "secret", "old_secret", "disabled_why")}
-        return Endpoint(endpoint, **texts, **numbers)  # type: ignore[arg-type]
+        return endpoint_record(endpoint, fields) if fields else None
 
     async def endpoints(self, account: str) -> list[Endpoint]:
         """The account's endpoints, oldest first."""
-        ids = await self._broker.hash_of("endpoints", account)
-        found = [await self.endpoint(endpoint) for endpoint in ids.values()]
-        return sorted((e for e in found if e is not None), key=lambda e: (e.created_ms, e.endpoint))
+        ids = list((await self._broker.hash_of("endpoints", account)).values())
+        pipe = self._broker.redis.pipeline(transaction=False)
+        for endpoint in ids:
+            pipe.hgetall(self._broker.keys("endpoint", endpoint))
+        hashes = await self._broker.fetch(pipe.execute())
+        found = [
+            endpoint_record(e, _decoded(fields)) for e, fields in zip(ids, hashes, strict=True) if fields
+        ]
+        return sorted(found, key=lambda e: (e.created_ms, e.endpoint))
 
     async def default_of(self, account: str) -> tuple[str, str] | None:
         """The account's default: (url, endpoint), or None."""
@@ -208,7 +154,10 @@ class Deliveries:
         return bool(text_of(await self._broker.scripts.call("attempted", arguments)) == "OK")
 
     async def redeliver(self, account: str, delivery: str) -> None:
-        """Start an ended delivery again, with its whole schedule. Raises NotFound, Conflict (it is still pending)."""
+        """Start an ended delivery again, with its whole schedule.
+
+        Raises NotFound, Conflict (it is still pending, or its endpoint is disabled or deleted).
+        """
         arguments = {
             "account": account, "delivery": delivery, "host_max": self._settings.webhook_host_concurrency,
         }  # fmt: skip
@@ -217,28 +166,63 @@ class Deliveries:
             raise NotFound(f"no delivery {delivery} in this account")
         if reply == "PENDING":
             raise Conflict(f"delivery {delivery} is still pending; it will be tried by itself")
+        if reply != "OK":
+            what = "disabled: enable it first" if reply == "DISABLED" else "deleted, and its secret with it"
+            raise Conflict(f"the endpoint of delivery {delivery} is {what}")
+
+    # --- reads -------------------------------------------------------------------------------------------
 
     async def delivery(self, delivery: str) -> Delivery | None:
         """A delivery, or None where there is none (any more)."""
         fields = await self._broker.hash_of("delivery", delivery)
-        return _delivery(delivery, fields) if fields else None
+        return delivery_record(delivery, fields) if fields else None
+
+    async def deliveries(
+        self, account: str, *, status: DeliveryStatus | None, before: str | None, limit: int
+    ) -> tuple[list[Delivery], str | None]:
+        """An account's deliveries without their bodies, newest first, and the cursor of the next page.
+
+        With a `status` at most SCAN_MAX are looked at, so a page may be short, or empty, and have a next.
+        """
+        found: list[Delivery] = []
+        cursor, looked = before, 0
+        while True:
+            step = min(limit - len(found), SCAN_STEP) if status is None else SCAN_STEP
+            page, cursor = await self._page(account, cursor, step)
+            for place, one in page:
+                if one is not None and status in (None, one.status):
+                    found.append(one)
+                    if len(found) == limit:
+                        last = place == page[-1][0] and cursor is None
+                        return found, None if last else place
+            looked += step
+            if cursor is None or looked >= SCAN_MAX:
+                return found, cursor
+
+    async def _page(
+        self, account: str, before: str | None, limit: int
+    ) -> tuple[list[tuple[str, Delivery | None]], str | None]:
+        """The next ids, each with its own cursor: its time, and how many of that very time have been seen."""
+        at, _, seen = (before or "+inf-0").rpartition("-")
+        key = self._broker.keys("deliveries", account)
+        rows = await self._broker.fetch(
+            self._broker.redis.zrevrangebyscore(
+                key, at, "-inf", start=int(seen), num=limit + 1, withscores=True
+            )
+        )
+        more, rows = len(rows) > limit, rows[:limit]  # one was read beyond the page, to know
+        pipe = self._broker.redis.pipeline(transaction=False)
+        for delivery, _ in rows:
+            pipe.hmget(self._broker.keys("delivery", delivery.decode()), _LISTED)
+        last, same = at, int(seen)
+        page: list[tuple[str, Delivery | None]] = []
+        for (delivery, score), values in zip(rows, await self._broker.fetch(pipe.execute()), strict=True):
+            last, same = (last, same + 1) if str(int(score)) == last else (str(int(score)), 1)
+            named = {n: v.decode() for n, v in zip(_LISTED, values, strict=True) if v is not None}
+            one = delivery_record(delivery.decode(), named | {"body": ""}) if "status" in named else None
+            page.append((f"{last}-{same}", one))
+        return page, page[-1][0] if more else None
 
 
-def _delivery(delivery: str, fields: dict[str, str]) -> Delivery:
-    def number(name: str) -> int | None:
-        return int(fields[name]) if fields.get(name) else None
-
-    texts = {n: fields[n] for n in ("account", "endpoint", "url", "host", "type", "subject", "body")}
-    return Delivery(
-        delivery=delivery,
-        **texts,
-        status=DeliveryStatus(fields["status"]),
-        attempt=int(fields["attempt"]),
-        tries=int(fields["tries"]),
-        created_ms=int(fields["created_ms"]),
-        next_ms=number("next_ms"),
-        last_ms=number("last_ms"),
-        last_status=number("last_status"),
-        last_error=fields.get("last_error") or None,
-        ended_ms=number("ended_ms"),
-    )
+def _decoded(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in fields.items()}

@@ -256,11 +256,16 @@ end
 
 -- When something can next be done for a host: an attempt is due, or one under way is to be given up. A host with no
 -- room left waits for one of its attempts, however many are due.
-local function reckon(host)
+-- Hosts take turns: one that waits keeps its place; one that was `served`, and has more, goes behind those that wait.
+-- So however long the backlog of dead receivers, another's first webhook waits for one turn of each.
+local function reckon(host, served)
   local due = call('ZRANGE', K.due(host), 0, 0, 'WITHSCORES')[2]
   local flight = call('ZRANGE', K.flights(host), 0, 0, 'WITHSCORES')[2]
   local full = call('ZCARD', K.flights(host)) >= A.host_max
   local at = flight and tonumber(flight) or nil
   if due and not full then at = math.min(at or tonumber(due), tonumber(due)) end
-  if at then call('ZADD', K.due_hosts(), at, host) else call('ZREM', K.due_hosts(), host) end
+  if not at then call('ZREM', K.due_hosts(), host) return end
+  local turn = not served and tonumber(call('ZSCORE', K.due_hosts(), host) or nil)
+  if at <= NOW then at = turn and turn <= NOW and turn or NOW end
+  call('ZADD', K.due_hosts(), at, host)
 end

@@ -1,14 +1,17 @@
--- claim: attempts that are due, at most `limit`, and of one host no more at a time than `host_max`: a full host is passed
--- by, so that a slow or dead receiver delays only itself. An attempt that nobody answered for in time is due again.
+-- claim: attempts that are due, at most `limit`, shared out evenly among the hosts whose turn it is, and of one host no
+-- more at a time than `host_max`: a full host is passed by, so that a slow or dead receiver delays only itself.
+-- An attempt that nobody answered for in time is due again.
 -- Keys: due_hosts zset, due and flights zsets, delivery hashes. Reply: a list of {delivery, attempt}.
 
 local claimed = {}
-for _, host in ipairs(call('ZRANGEBYSCORE', K.due_hosts(), '-inf', NOW, 'LIMIT', 0, A.limit)) do
+local hosts = call('ZRANGEBYSCORE', K.due_hosts(), '-inf', NOW, 'LIMIT', 0, A.limit)
+local share = math.max(1, math.floor(A.limit / math.max(1, #hosts)))
+for _, host in ipairs(hosts) do
   for _, id in ipairs(call('ZRANGEBYSCORE', K.flights(host), '-inf', NOW)) do
     call('ZREM', K.flights(host), id)
     call('ZADD', K.due(host), NOW, id)
   end
-  local room = math.min(A.host_max - call('ZCARD', K.flights(host)), A.limit - #claimed)
+  local room = math.min(A.host_max - call('ZCARD', K.flights(host)), share)
   if room > 0 then
     for _, id in ipairs(call('ZRANGEBYSCORE', K.due(host), '-inf', NOW, 'LIMIT', 0, room)) do
       call('ZREM', K.due(host), id)
@@ -16,7 +19,6 @@ for _, host in ipairs(call('ZRANGEBYSCORE', K.due_hosts(), '-inf', NOW, 'LIMIT',
       claimed[#claimed + 1] = { id, call('HINCRBY', K.delivery(id), 'attempt', 1) }
     end
   end
-  reckon(host)
-  if #claimed >= A.limit then break end
+  reckon(host, true)
 end
 return claimed
