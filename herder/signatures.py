@@ -1,4 +1,4 @@
-"""How a webhook is signed, as the Standard Webhooks specification has it. Pure; knows nothing of jobs, HTTP or Redis."""
+"""How a webhook is signed, as the Standard Webhooks specification has it. Pure; knows nothing of jobs and HTTP."""
 
 from __future__ import annotations
 
