@@ -12,6 +12,7 @@ from herder.apikeys import ALPHABET
 from herder.deliveries import Deliveries
 from herder.egress import Policy, checked_url, endpoint_of
 from herder.protocol import Webhook
+from herder.signatures import new_secret
 
 ENDPOINT_ID_CHARS = 22  # 131 bits
 
@@ -25,8 +26,6 @@ async def webhook_for(herd: Herd, account: str, url: str | None) -> Webhook | No
     """
     if url is None:
         return None
-    from herder.signatures import new_secret
-
     checked = checked_url(url, Policy.of(herd.settings))
     endpoint = await Deliveries(herd.broker).ensure_endpoint(
         account, endpoint_of(checked), new_endpoint_id(), new_secret()
