@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,6 +22,9 @@ from herder.protocol import ModelCard
 OUTPUT_CHARS_MAX = 4_000_000
 TEMPLATE_CHARS_MAX = 200_000
 RENDER_S_MAX = 3.0
+MANY_S_EACH = 0.02  # more time for each chat of a question that has many
+MANY_MAX = 200  # chats of one question; between two questions others have their turn
+MANY_CHARS_MAX = 2_000_000
 _BAD_S = 60.0
 _BAD_MAX = 64
 _TOKENS_GUESS_BYTES = 3
@@ -79,6 +82,24 @@ def render(
         raise TemplateError(f"the chat template failed: {type(error).__name__}: {error}"[:300]) from error
 
 
+def render_many(
+    template: str, chats: Sequence[Sequence[Message]], *, bos_token: str, eos_token: str
+) -> list[dict[str, str]]:
+    """`{text}` or `{error}` for each chat, in order, as far as they fit one answer: at least the first."""
+    found: list[dict[str, str]] = []
+    length = 0
+    for chat in chats:
+        try:
+            rendered = {"text": render(template, chat, bos_token=bos_token, eos_token=eos_token)}
+        except TemplateError as error:
+            rendered = {"error": str(error)}
+        length += len(rendered.get("text", ""))
+        if found and length > OUTPUT_CHARS_MAX:
+            break
+        found.append(rendered)
+    return found
+
+
 def _refuse(message: str) -> NoReturn:
     from jinja2.exceptions import TemplateError as JinjaError
 
@@ -123,6 +144,32 @@ class Renderer:
 
     async def text(self, card: ModelCard, messages: Sequence[Message]) -> str:
         """What the model reads for this chat. Raises InvalidRequest, or Overloaded when there was no turn."""
+        answer = await self._asked(card, {"op": "render", "messages": list(messages)}, RENDER_S_MAX)
+        return _text_in(card, answer)
+
+    async def texts(
+        self, card: ModelCard, chats: Sequence[Sequence[Message]]
+    ) -> AsyncIterator[str | InvalidRequest]:
+        """The same for many chats, in order; a chat that the template refused is the refusal.
+
+        Raises InvalidRequest (no chat can be rendered), Overloaded.
+        """
+        done = 0
+        while done < len(chats):
+            some = _within_a_question(chats, done)
+            limit_s = RENDER_S_MAX + MANY_S_EACH * len(some)
+            answer = await self._asked(card, {"op": "render_many", "chats": some}, limit_s)
+            if "error" in answer:
+                raise InvalidRequest(f"{card.model}: {answer['error']}")
+            for each in answer["chats"]:
+                try:
+                    yield _text_in(card, each)
+                except InvalidRequest as refusal:
+                    yield refusal
+            done += len(answer["chats"])
+
+    async def _asked(self, card: ModelCard, question: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        """The child's answer to a question about this model's template. Raises InvalidRequest, Overloaded."""
         if card.template is None:
             raise InvalidRequest(f"{card.model} has no chat template: send a prompt instead of messages")
         if len(card.template) > TEMPLATE_CHARS_MAX:
@@ -132,20 +179,14 @@ class Renderer:
         name = hashlib.sha256(card.template.encode("utf-8", "surrogatepass")).hexdigest()
         if self._bad.get(name, 0.0) > time.monotonic():
             raise InvalidRequest(f"the chat template of {card.model} went past its limits: send raw prompts")
-        question = {
-            "op": "render", "template": card.template, "messages": list(messages),
-            "bos_token": card.bos_token, "eos_token": card.eos_token,
-        }  # fmt: skip
+        question |= {"template": card.template, "bos_token": card.bos_token, "eos_token": card.eos_token}
         try:
-            answer = await self._child.ask(question)
+            return await self._child.ask(question, limit_s=limit_s)
         except ChildFailed as error:
             if isinstance(error.__cause__, TimeoutError | EOFError):
                 self._mark(name)
                 raise InvalidRequest(f"the chat template of {card.model} took too long") from error
             raise Overloaded("chats cannot be rendered just now; try again", retry_after=2) from error
-        if "error" in answer:
-            raise InvalidRequest(f"{card.model}: {answer['error']}")
-        return without_doubled_bos(str(answer["text"]), card)
 
     async def close(self) -> None:
         """End the child."""
@@ -155,6 +196,24 @@ class Renderer:
         self._bad[name] = time.monotonic() + _BAD_S
         while len(self._bad) > _BAD_MAX:
             self._bad.popitem(last=False)
+
+
+def _text_in(card: ModelCard, answer: dict[str, Any]) -> str:
+    if "error" in answer:
+        raise InvalidRequest(f"{card.model}: {answer['error']}")
+    return without_doubled_bos(str(answer["text"]), card)
+
+
+def _within_a_question(chats: Sequence[Sequence[Message]], first: int) -> list[list[Message]]:
+    """The next chats, as many as go into one question: at least one."""
+    some: list[list[Message]] = []
+    length = 0
+    for chat in chats[first : first + MANY_MAX]:
+        length += sum(len(message["content"]) for message in chat)
+        if some and length > MANY_CHARS_MAX:
+            break
+        some.append(list(chat))
+    return some
 
 
 # --- fitting ---------------------------------------------------------------------------------------------------

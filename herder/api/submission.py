@@ -59,6 +59,11 @@ async def prompt_of(herd: Herd, card: ModelCard, body: Offer, tokens: int) -> Pr
         text = body.prompt or ""
     else:
         text = await herd.renderer.text(card, [{"role": "user", "content": body.prompt or ""}])
+    return await fitted(herd, card, text, tokens)
+
+
+async def fitted(herd: Herd, card: ModelCard, text: str, tokens: int) -> Prompt:
+    """A rendered text as a prompt that fits. Raises InvalidRequest (it is empty), ContextExceeded."""
     if not text:
         raise InvalidRequest("the rendered prompt is empty", errors=[])
     length = len(text.encode())
