@@ -165,7 +165,11 @@ class _Results:
 
     def _is_all(self) -> Generator[Effect, Any, bool]:
         """Whether the batch has ended too; a proxy can end a stream as well as a herder."""
-        batch = yield from perform(_batch_calls.batch_status(self._batch_id), self._url, self._lasting())
+        call = _batch_calls.batch_status(self._batch_id)
+        try:
+            batch = yield from perform(call, self._url, self._lasting())
+        except Unavailable as error:
+            raise self._left(error) from None
         return batch.ended and self._cursor >= batch.counts.ended
 
     def _alive(self) -> None:
@@ -182,6 +186,7 @@ class _Results:
         if delay is not None:
             return delay
         error = error_of(outcome, self._url)
-        if isinstance(error, Unavailable):
-            raise worded(error, f"{self._batch_id} goes on: read on later from cursor {self._cursor}")
-        raise error
+        raise self._left(error) if isinstance(error, Unavailable) else error
+
+    def _left(self, error: Unavailable) -> HerderError:
+        return worded(error, f"{self._batch_id} goes on: read on later from cursor {self._cursor}")
