@@ -33,7 +33,10 @@ def signed_headers(webhook_id: str, at_s: int, body: bytes, secrets: Sequence[st
 
 
 def _signature(secret: str, signed: bytes) -> str:
-    if not secret.startswith(SECRET_PREFIX):
-        raise ValueError("a webhook's secret begins with whsec_")
-    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    try:
+        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not key or not secret.startswith(SECRET_PREFIX):
+        raise ValueError("a webhook's secret must be whsec_ and base64")
     return base64.b64encode(hmac.digest(key, signed, "sha256")).decode()

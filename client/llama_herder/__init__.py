@@ -19,6 +19,7 @@ from llama_herder._sync_admin import Admin
 from llama_herder._sync_batches import BatchResults
 from llama_herder._sync_stream import EventStream
 from llama_herder._sync_webhooks import Webhooks
+from llama_herder._verify import verify_webhook
 from llama_herder.batches import Batch, BatchCounts, BatchItem, BatchResult
 from llama_herder.errors import (
     CannotConnect,
@@ -31,6 +32,7 @@ from llama_herder.errors import (
     Refusal,
     Unavailable,
     WaitTimeout,
+    WebhookInvalid,
 )
 from llama_herder.events import Done, Event, Queued, Restarted, Started, Tokens
 from llama_herder.problems import (
@@ -141,6 +143,8 @@ __all__ = [
     "Unavailable",
     "UnknownModel",
     "WaitTimeout",
+    "WebhookInvalid",
     "Webhooks",
     "Worker",
+    "verify_webhook",
 ]

@@ -11,7 +11,8 @@
     │   ├── CannotConnect       nothing answers at the URL
     │   └── NoReply             something is there, but the reply did not come in time or broke off
     ├── JobEnded                JobFailed, JobCancelled, JobExpired: `run` got no answer; .job says how it ended
-    └── WaitTimeout             the wait ended, the job lives on; .job_id, .job
+    ├── WaitTimeout             the wait ended, the job lives on; .job_id, .job
+    └── WebhookInvalid          what was received as a webhook is not one of the herder's
 
 The leaves that have a problem code are in `problems`; here are the trunk and what only a client can meet. Knows no
 HTTP library and no server.
@@ -115,3 +116,9 @@ class WaitTimeout(HerderError):
         super().__init__(detail)
         self.job_id = job_id
         self.job = job
+
+
+class WebhookInvalid(HerderError):
+    """What was received as a webhook is not the herder's, or is an old one; `status` (400) is what to answer."""
+
+    code, status = "webhook_invalid", 400
