@@ -6,12 +6,11 @@ Beside the broker as the ledger is. Knows no HTTP. Items are ordinary jobs once 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterable
 from typing import Any
 
-from herder.broker import US_PER_TOKEN_UNMEASURED, Broker
+from herder.batch_records import BatchRecord, Charge, FeedState, Item, batch_record, item_id
+from herder.broker import US_PER_TOKEN_UNMEASURED, Broker, PricesChanged
 from herder.errors import (
     AccountSuspended,
     HerderError,
@@ -21,8 +20,11 @@ from herder.errors import (
     Overloaded,
     UnknownModel,
 )
-from herder.protocol import Webhook
+from herder.protocol import JobRecord
+from herder.reads import job_record
 from herder.replies import text_of
+
+__all__ = ["BatchRecord", "Batches", "Charge", "FeedState", "Item", "PricesChanged", "StoreLost", "item_id"]
 
 FEED_STEP = 64  # items a script: each takes Redis 0.1 to 0.2 ms, and a lease waits for the script to end
 STORE_STEP = 250
@@ -30,115 +32,8 @@ STEP_BYTES_MAX = 1_000_000  # of items a script
 STORING_TTL_MS = 3_600_000
 
 
-class PricesChanged(Exception):
-    """The price list changed between pricing and charging: price again."""
-
-
 class StoreLost(Exception):
     """What was stored has gone (a Redis that came back empty): store it again."""
-
-
-class FeedState(StrEnum):
-    """What a step of feeding says: call again, later, never, or no such batch."""
-
-    MORE = "MORE"
-    FULL = "FULL"
-    DONE = "DONE"
-    UNKNOWN = "UNKNOWN"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One prompt of a batch, rendered and priced; becomes a job when it is fed.
-
-    `input` is what the worker will read, JSON with prompt, stop, sampling (as `Broker.submit` writes it).
-    """
-
-    model: str
-    tokens: int
-    base: int
-    fee: int
-    multiplier_milli: int
-    offered: bool
-    head_start_ms: int
-    kv_tokens: int
-    input: str
-    custom_id: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-    webhook: Webhook | None = None
-
-    def stored(self) -> str:
-        """The item as feed.lua reads it."""
-        fields: dict[str, Any] = {
-            "model": self.model, "tokens": self.tokens, "base": self.base, "fee": self.fee,
-            "multiplier_milli": self.multiplier_milli, "offered": int(self.offered),
-            "head_start_ms": self.head_start_ms, "kv_tokens": self.kv_tokens, "input": self.input,
-            "metadata": json.dumps(self.metadata, ensure_ascii=False),
-        }  # fmt: skip
-        if self.custom_id is not None:
-            fields["custom_id"] = self.custom_id
-        if self.webhook is not None:
-            fields |= {"webhook_url": self.webhook.url, "webhook_endpoint": self.webhook.endpoint}
-        return json.dumps(fields, ensure_ascii=False)
-
-
-@dataclass(frozen=True)
-class Charge:
-    """A stored batch, ready to be paid for: the first `total` of its items, `fee` credits in all.
-
-    `refused` counts the items behind them that the balance did not reach to.
-    """
-
-    batch: str
-    account: str
-    key_id: str
-    models: tuple[str, ...]
-    total: int
-    refused: int
-    tokens: int
-    base: int
-    fee: int
-    set_prompt_fee: int
-    fee_per_token: int
-    price_version: int
-    metadata: dict[str, str] = field(default_factory=dict)
-    webhook: Webhook | None = None
-    idempotency_key: str | None = None
-    request_hash: str = ""
-
-
-@dataclass(frozen=True)
-class BatchRecord:
-    """A batch as it stands. Money in credits; `hold` is what its unfed and its live items still hold.
-
-    `fed` items are or were jobs; `running` of them run; the four counts behind it add up to `ended`.
-    """
-
-    batch: str
-    account: str
-    status: str  # running, ended
-    cancel_requested: bool
-    total: int
-    refused: int
-    fed: int
-    running: int
-    succeeded: int
-    failed: int
-    cancelled: int
-    expired: int
-    ended: int
-    tokens: int
-    completion_tokens: int
-    base: int
-    fee: int
-    hold: int
-    unfed_fee: int
-    captured: int
-    refunded: int
-    created_ms: int
-    ended_ms: int | None
-    metadata: dict[str, str]
-    webhook_url: str | None
 
 
 class Batches:
@@ -148,14 +43,27 @@ class Batches:
         self._broker = broker
         self._settings = broker.settings
 
-    async def store(self, account: str, batch: str, first_index: int, items: Sequence[Item]) -> None:
-        """Keep items until they are paid for; at most STORE_STEP a call. Expires where no charge follows."""
-        assert len(items) <= STORE_STEP
-        arguments = {
-            "account": account, "batch": batch, "first_index": first_index,
-            "items": [item.stored() for item in items], "storing_ttl_ms": STORING_TTL_MS,
-        }  # fmt: skip
-        await self._broker.scripts.call("store", arguments)
+    async def store(self, account: str, batch: str, first_index: int, items: Iterable[Item]) -> None:
+        """Keep items until they are paid for, in steps. Expires where no charge follows."""
+        step: list[str] = []
+        size = 0
+        for item in items:
+            text = item.stored()
+            if step and (len(step) >= STORE_STEP or size + len(text) > STEP_BYTES_MAX):
+                await self._store(account, batch, first_index, step)
+                first_index, size = first_index + len(step), 0
+                step = []
+            step.append(text)
+            size += len(text)
+        await self._store(account, batch, first_index, step)
+
+    async def _store(self, account: str, batch: str, first_index: int, step: list[str]) -> None:
+        if step:
+            arguments = {
+                "account": account, "batch": batch, "first_index": first_index, "items": step,
+                "storing_ttl_ms": STORING_TTL_MS,
+            }  # fmt: skip
+            await self._broker.scripts.call("store", arguments)
 
     async def charge(self, charge: Charge) -> tuple[str, bool]:
         """Hold the fee and set the batch going. Returns (batch, whether it is an earlier one's replay).
@@ -221,10 +129,8 @@ class Batches:
 
     async def abandon(self, account: str, batch: str) -> None:
         """Mark a batch to be cancelled; `feed` does it. An ended one stays as it is. Raises NotFound."""
-        if (
-            text_of(await self._broker.scripts.call("abandon", {"account": account, "batch": batch}))
-            == "UNKNOWN"
-        ):
+        reply = await self._broker.scripts.call("abandon", {"account": account, "batch": batch})
+        if text_of(reply) == "UNKNOWN":
             raise NotFound(f"no batch {batch} in this account")
 
     # --- reads -------------------------------------------------------------------------------------------
@@ -235,28 +141,41 @@ class Batches:
         return [batch.decode() for batch in ids]
 
     async def batch(self, batch: str) -> BatchRecord | None:
-        """A batch that was paid for, or None."""
-        fields = await self._broker.hash_of("batch", batch)
-        return None if fields.get("status", "storing") == "storing" else _record(batch, fields)
+        """A batch that was paid for, or None; one whose records have begun to go is gone."""
+        return batch_record(batch, await self._broker.hash_of("batch", batch))
 
+    async def batches(
+        self, account: str, *, before: str | None, limit: int
+    ) -> tuple[list[BatchRecord], str | None]:
+        """An account's batches, newest first, and the cursor of the next page; `before` is such a cursor."""
+        broker = self._broker
+        upper = f"({int(before)}" if before else "+inf"
+        rows = await broker.fetch(
+            broker.redis.zrevrangebyscore(
+                broker.keys("account_batches", account),
+                upper,
+                "-inf",
+                start=0,
+                num=limit + 1,
+                withscores=True,
+            )
+        )
+        more, rows = len(rows) > limit, rows[:limit]  # one was read beyond the page, to know
+        ids = [batch.decode() for batch, _ in rows]
+        hashes = await broker.hashes_of([("batch", batch) for batch in ids])
+        found = [batch_record(batch, fields) for batch, fields in zip(ids, hashes, strict=True)]
+        return [record for record in found if record is not None], str(int(rows[-1][1])) if more else None
 
-def item_id(batch: str, index: int) -> str:
-    """The job of an item; the same rule as the prelude's."""
-    return f"job_{batch.removeprefix('batch_')}n{index}"
-
-
-def _record(batch: str, fields: dict[str, str]) -> BatchRecord:
-    counts = (
-        "total", "refused", "fed", "running", "succeeded", "failed", "cancelled", "expired", "ended", "tokens",
-        "completion_tokens", "base", "fee", "hold", "unfed_fee", "captured", "refunded", "created_ms",
-    )  # fmt: skip
-    return BatchRecord(
-        batch=batch,
-        account=fields["account"],
-        status=fields["status"],
-        cancel_requested=fields.get("cancel") == "1",
-        ended_ms=int(fields["ended_ms"]) if "ended_ms" in fields else None,
-        metadata=json.loads(fields["metadata"]),
-        webhook_url=fields.get("webhook_url"),
-        **{name: int(fields[name]) for name in counts},
-    )
+    async def ended_items(self, batch: str, first: int, limit: int) -> list[tuple[int, JobRecord]]:
+        """Items in the order of their ends, from the `first`-th on: (index, job). Fewer where some are gone already."""
+        broker = self._broker
+        found = await broker.fetch(
+            broker.redis.lrange(broker.keys("batch_results", batch), first, first + limit - 1)
+        )
+        ids = [item_id(batch, int(index)) for index in found]
+        hashes = await broker.hashes_of([("job", job) for job in ids])
+        return [
+            (int(index), job_record(job, fields))
+            for index, job, fields in zip(found, ids, hashes, strict=True)
+            if fields
+        ]

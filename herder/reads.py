@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import redis.asyncio
@@ -189,6 +190,15 @@ class Reads:
     async def hash_of(self, name: str, *args: str) -> dict[str, str]:
         """A hash of the table of keys, decoded; empty where there is none."""
         return _decoded(await self.fetch(self.redis.hgetall(self.keys(name, *args))))
+
+    async def hashes_of(self, names: Sequence[tuple[str, ...]]) -> list[dict[str, str]]:
+        """Several hashes in one round trip."""
+        if not names:
+            return []
+        pipe = self.redis.pipeline(transaction=False)
+        for name, *args in names:
+            pipe.hgetall(self.keys(name, *args))
+        return [_decoded(fields) for fields in await self.fetch(pipe.execute())]
 
 
 def _decoded(fields: dict[Any, Any]) -> dict[str, str]:
