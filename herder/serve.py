@@ -5,27 +5,39 @@ believes.
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from herder import logs
+from herder.api.events import CONNECTION
 from herder.app import create_app
 from herder.errors import SetupError
 from herder.settings import Settings
 
 log = logs.get_logger(__name__)
 
-# Long polls are let go at once; what is left are requests of milliseconds.
+# Long polls and streams are let go at once; what is left are requests of milliseconds.
 STOP_S_MAX = 10
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
 
 
+class Connection(HttpToolsProtocol):
+    """uvicorn's, which also lets a request cut its connection: a reader that takes nothing cannot be told to go."""
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.scope["extensions"] = {CONNECTION: self.transport}  # type: ignore[dict-item]
+
+
 class Server(uvicorn.Server):
-    """uvicorn, except that a stop first ends the long polls, for which it would otherwise wait."""
+    """uvicorn, except that a stop first ends long polls and streams, for which it would otherwise wait."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say once that it serves; uvicorn says it in five lines."""
@@ -39,7 +51,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     def end_long_polls(self) -> None:
-        """Answer everybody who waits with their job as it is."""
+        """Answer everybody who waits with their job as it is, and end the streams."""
         herd = getattr(getattr(self.config.app, "state", None), "herd", None)
         if herd is not None:
             herd.stopping.set()
@@ -60,6 +72,7 @@ def server(settings: Settings, app: Any = None) -> Server:
         port=settings.port,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
+        http=Connection,
         log_config=None,
         log_level=logging.WARNING,  # what it says at `info` is said above, in one line
         access_log=False,
@@ -76,7 +89,15 @@ def server(settings: Settings, app: Any = None) -> Server:
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises SetupError where it cannot start."""
     logs.configure(settings)
+    _many_connections()
     running = server(settings)
     running.run()
     if not running.started:
         raise SetupError("the herder did not start; the log above says why")
+
+
+def _many_connections() -> None:
+    """Let this process have as many descriptors as it may: each stream takes one, and 1,024 is a usual limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from herder.api.bodies import JobRequest
 from herder.api.callers import Caller
+from herder.api.events import STREAM, CancelOnDisconnect, streamed
+from herder.api.lookup import checked, fields_of, own, position_of
 from herder.api.problems import declared
 from herder.api.purchase import replayed, submitted
 from herder.api.reading import body_of
@@ -36,11 +38,10 @@ from herder.errors import (
     UnknownModel,
 )
 from herder.lifecycle import LIVE, Status
-from herder.protocol import JobRecord
-from herder.records import KeyRecord
+from herder.protocol import Accepted, JobRecord
+from herder.records import AccountRecord, KeyRecord, ModelState
 
 FALLBACK_POLL_S = 2.0
-_JOB_ID = re.compile(r"job_[0-9A-Za-z]{1,64}", re.ASCII)
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -56,6 +57,14 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+_HEADERS = {
+    "Location": {"description": "the job's address", "schema": {"type": "string"}},
+    "Idempotent-Replayed": {
+        "description": "`true` where this Idempotency-Key had made the job before",
+        "schema": {"type": "string"},
+    },
+}
+
 
 @router.post(
     "",
@@ -67,22 +76,23 @@ IdempotencyKey = Annotated[
             InsufficientFunds, FeeTooLow, MaxFeeExceeded, AccountSuspended, UnknownModel, NotFound, Conflict,
             IdempotencyConflict, ContextExceeded, Overloaded, NoWorker, body=True,
         ),
-        202: {
-            "description": "Paid for and queued",
-            "headers": {
-                "Location": {"description": "the job's address", "schema": {"type": "string"}},
-                "Idempotent-Replayed": {
-                    "description": "`true` where this Idempotency-Key had made the job before",
-                    "schema": {"type": "string"},
-                },
-            },
-        },
+        200: {**STREAM, "headers": _HEADERS},
+        202: {"description": "Paid for and queued", "headers": _HEADERS},
     },
     openapi_extra=json_body(JobRequest),
 )  # fmt: skip
 async def submit(
-    request: Request, response: Response, key: Caller, body: JobBody, idempotency_key: IdempotencyKey = None
-) -> SubmittedJob:
+    request: Request,
+    response: Response,
+    key: Caller,
+    body: JobBody,
+    *,
+    idempotency_key: IdempotencyKey = None,
+    stream: Annotated[
+        bool, Query(description="answer with the job's events, as `GET /v1/jobs/{job_id}/events` does")
+    ] = False,
+    cancel_on_disconnect: CancelOnDisconnect = False,
+) -> SubmittedJob | Response:
     """Hold the fee and join the line, in one step. Nothing is charged where this is refused.
 
     Offer nothing (the automatic price), a `multiplier`, or a static `fee`; `max_fee` is a ceiling with any of them.
@@ -90,6 +100,39 @@ async def submit(
     """
     # Tour 1/8: a prompt arrives, is checked, rendered and priced; nothing is held until the next step.
     herd = herd_of(request)
+    if cancel_on_disconnect and not stream:
+        raise InvalidRequest("cancel_on_disconnect is for stream=true: without it nobody is seen to go away")
+    if stream:
+        with herd.streams.reserved():
+            bought = await _bought(herd, key, body, idempotency_key)
+            return streamed(request, bought.record, cancels=cancel_on_disconnect, headers=bought.headers)
+    bought = await _bought(herd, key, body, idempotency_key)
+    response.headers.update(bought.headers)
+    if bought.accepted.replayed or bought.state is None:
+        fields = await fields_of(herd, bought.record)
+    else:
+        fields = job_fields(bought.record, bought.accepted.position, warning_of(bought.state))
+    return SubmittedJob(**fields, balance=bought.account.available if bought.account else 0)
+
+
+@dataclass(frozen=True)
+class _Bought:
+    """What was accepted; `state` is the model's as it was just then, None where the job is an earlier one."""
+
+    accepted: Accepted
+    state: ModelState | None
+    record: JobRecord
+    account: AccountRecord | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every answer to a submission carries."""
+        headers = {"Location": f"/v1/jobs/{self.accepted.job_id}"}
+        return headers | ({"Idempotent-Replayed": "true"} if self.accepted.replayed else {})
+
+
+async def _bought(herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None) -> _Bought:
+    """Submit, or find what this Idempotency-Key has submitted."""
     accepted, state = await replayed(herd, key, body, idempotency_key), None
     if accepted is None:
         accepted, state = await submitted(herd, key, body, idempotency_key)
@@ -102,14 +145,7 @@ async def submit(
         raise RedisUnavailable(detail, retry_after=2, job_id=accepted.job_id) from error
     if record is None:
         raise Conflict(f"the job of this Idempotency-Key, {accepted.job_id}, ended and is no longer kept")
-    response.headers["Location"] = f"/v1/jobs/{accepted.job_id}"
-    if accepted.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    if accepted.replayed or state is None:
-        fields = await _fields(herd, record)
-    else:
-        fields = job_fields(record, accepted.position, warning_of(state))
-    return SubmittedJob(**fields, balance=account.available if account else 0)
+    return _Bought(accepted, state, record, account)
 
 
 @router.get("/{job_id}", response_model=Job, summary="Read a job, or wait for it", responses=declared(
@@ -130,10 +166,10 @@ async def read(
 ) -> Job:
     """The job as it is now; with `wait`, as soon as it has ended, or as it is when the time is up."""
     herd = herd_of(request)
-    record = await _own(herd, key, job_id)
+    record = await own(herd, key, job_id)
     if wait > 0 and record.status in LIVE:
         record = await _waited(herd, request, key, job_id, min(wait, herd.settings.wait_s_max))
-    return Job(**await _fields(herd, record))
+    return Job(**await fields_of(herd, record))
 
 
 async def _waited(herd: Herd, request: Request, key: KeyRecord, job_id: str, wait_s: float) -> JobRecord:
@@ -144,7 +180,7 @@ async def _waited(herd: Herd, request: Request, key: KeyRecord, job_id: str, wai
         async with herd.bell.listen(herd.broker.keys("job_bell", job_id)) as listener:
             while True:
                 # Read after subscribing and after each ring, so that an end that came between is seen.
-                record = await _own(herd, key, job_id)
+                record = await own(herd, key, job_id)
                 left = deadline - loop.time()
                 if record.status not in LIVE or left <= 0 or herd.stopping.is_set():
                     # Tour 8/8: the answer reaches the client that waited for it.
@@ -189,7 +225,7 @@ async def listed(
     queued = {record.model for record in records if record.status is Status.QUEUED}
     warnings = {model: warning_of(await herd.market.state(model)) for model in queued}
     # One after the other: a hundred at once would open a hundred connections.
-    positions = [await _position(herd, record) for record in records]
+    positions = [await position_of(herd, record) for record in records]
     jobs = [
         Job(**job_fields(record, position, warnings.get(record.model)))  # type: ignore[arg-type]
         for record, position in zip(records, positions, strict=True)
@@ -204,33 +240,5 @@ async def cancel(request: Request, key: Caller, job_id: str) -> Job:
     Safe to repeat; a job that has ended stays as it is.
     """
     herd = herd_of(request)
-    _checked(job_id)
-    return Job(**await _fields(herd, await herd.broker.cancel(key.account, job_id)))
-
-
-async def _own(herd: Herd, key: KeyRecord, job_id: str) -> JobRecord:
-    """The caller's job; another account's is as absent as one that never was."""
-    _checked(job_id)
-    record = await herd.broker.job(job_id)
-    if record is None or record.account != key.account:
-        raise NotFound(f"no job {job_id} in this account")
-    return record
-
-
-def _checked(job_id: str) -> None:
-    if not _JOB_ID.fullmatch(job_id):
-        raise NotFound("no such job: an id is `job_` and letters and digits")
-
-
-async def _position(herd: Herd, record: JobRecord) -> int | None:
-    if record.status is not Status.QUEUED:
-        return None
-    return await herd.broker.position(record.model, record.job_id)
-
-
-async def _fields(herd: Herd, record: JobRecord) -> dict[str, Any]:
-    """A job's fields, with what only matters while it is queued."""
-    if record.status is not Status.QUEUED:
-        return job_fields(record, None, None)
-    position, state = await asyncio.gather(_position(herd, record), herd.market.state(record.model))
-    return job_fields(record, position, warning_of(state))
+    checked(job_id)
+    return Job(**await fields_of(herd, await herd.broker.cancel(key.account, job_id)))

@@ -32,6 +32,10 @@ class Metrics:
             "herder_jobs_submitted", "Jobs accepted here", ["model"], registry=self.registry
         )
         self.waiting = Gauge("herder_long_polls", "Long polls waiting here", registry=self.registry)
+        self.streams = Gauge("herder_streams", "Event streams open here", registry=self.registry)
+        self.dropped = Counter(
+            "herder_streams_dropped", "Event streams whose reader took nothing", registry=self.registry
+        )
         self.redis_up = Gauge("herder_redis_up", "Whether Redis answered this scrape", registry=self.registry)
         self._gauges = {
             name: Gauge(f"herder_{name}", text, ["model"], registry=self.registry)

@@ -13,6 +13,7 @@ from fastapi import Request
 
 from herder.api.market import Market
 from herder.api.metrics import Metrics
+from herder.api.streams import Streams
 from herder.broker import Broker
 from herder.counting import Counter
 from herder.doorbell import Doorbell
@@ -33,7 +34,7 @@ class Allowance:
 
 @dataclass
 class Herd:
-    """One process's view of the herd. `stopping` is set when it should end its long polls; `full` sheds submits."""
+    """One process's view of the herd. `stopping` ends its long polls and streams; `full` sheds submits."""
 
     settings: Settings
     broker: Broker
@@ -49,6 +50,10 @@ class Herd:
     # Addresses that failed to authenticate too often, and until when (monotonic seconds) they are not even looked at.
     barred: dict[str, float] = field(default_factory=dict)
     allowances: dict[str, Allowance] = field(default_factory=dict)
+    streams: Streams = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.streams = Streams(self.broker, self.bell, self.market, self.metrics, self.stopping)
 
 
 def herd_of(request: Request) -> Herd:

@@ -42,6 +42,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "herder/embedded.py",
     ),
     "rich": (CLI, "herder/commands.py"),
+    "sse_starlette": ("herder/api/events.py",),
     "typer": (CLI, "herder/commands.py"),
     "uvicorn": ("herder/serve.py",),
 }
