@@ -1,28 +1,39 @@
 """The courier: what is slow, outside or periodic, on arq. It never touches dispatch.
 
-Each second one courier of the herd sweeps lapsed leases and takes answered callbacks off the callback queue. arq
+Each second one courier of the herd sweeps lapsed leases, turns callbacks into deliveries, and claims the attempts that
+are due: each is an arq job of its own, which any courier makes. What is claimed and lost with its courier lapses. arq
 gives the schedule, and makes sure that of several couriers only one runs a chore. This file is arq's only owner.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import structlog
-from arq import cron
-from arq.connections import RedisSettings
+from arq import cron, func
+from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Worker
 
 from herder.broker import Broker, connect
-from herder.deliveries import Deliveries
+from herder.deliveries import CLAIM_MARGIN_MS
+from herder.egress import Egress, Policy
+from herder.errors import SetupError
+from herder.posting import CALLBACKS_A_ROUND, Posting
 from herder.settings import Settings
 
-CALLBACKS_A_ROUND = 1_000
+ATTEMPTS_MAX = 100  # under way or queued at a time; arq looks at each of them in every poll
+CHORES_MAX = 10  # jobs beside them, so that no number of slow receivers holds up a sweep
+ROUNDS_MAX = 20
 CHORE_S_MAX = 20
+ATTEMPT_TRIES_MAX = 5  # of one arq job: how many couriers may be stopped in the middle of it
+POLL_S = 0.25
+CLOSE_S_MAX = 3.0
 
 _log = structlog.get_logger("courier")
 
@@ -36,10 +47,38 @@ async def sweep(ctx: dict[str, Any]) -> None:
 
 
 async def collect(ctx: dict[str, Any]) -> None:
-    """Take callbacks off their queue. None of them has a webhook to be delivered to, so they are done with."""
-    broker: Broker = ctx["broker"]
-    taken = await broker.callbacks(CALLBACKS_A_ROUND)
-    await Deliveries(broker).answer([(entry, None) for entry, _ in taken])
+    """Callbacks become deliveries, and attempts that are due become arq jobs, as long as there are any."""
+    posting: Posting = ctx["posting"]
+    collecting: asyncio.Lock = ctx["collecting"]
+    if collecting.locked():
+        return  # the one of an earlier second is still at it
+    async with collecting:
+        for _ in range(ROUNDS_MAX):
+            taken = await posting.collect()
+            if not await _claim(ctx) and taken < CALLBACKS_A_ROUND:
+                return
+
+
+async def _claim(ctx: dict[str, Any]) -> int:
+    """Queue what is due, as far as there is room; how many."""
+    queue: ArqRedis = ctx["redis"]
+    prefix, posting = ctx["prefix"], ctx["posting"]
+    room = ATTEMPTS_MAX - int(await queue.zcard(queue.default_queue_name))
+    if room <= 0:
+        return 0
+    claimed = await posting.deliveries.claim(room)
+    for delivery, attempt_ in claimed:
+        # An attempt has its number in its name: it is queued once, and never mistaken for another.
+        await queue.enqueue_job(
+            f"{prefix}:attempt", delivery, attempt_, _job_id=f"{prefix}:{delivery}:{attempt_}"
+        )
+    return len(claimed)
+
+
+async def attempt(ctx: dict[str, Any], delivery: str, number: int) -> None:
+    """Make one attempt to deliver a webhook."""
+    posting: Posting = ctx["posting"]
+    await posting.attempt(delivery, number)
 
 
 def redis_settings(url: str) -> RedisSettings:
@@ -50,17 +89,33 @@ def redis_settings(url: str) -> RedisSettings:
     return settings
 
 
-def make_worker(settings: Settings) -> Worker:
-    """The arq worker of a herd. Its queue and its chores carry the herd's prefix: arq's own key names do not."""
+@contextlib.asynccontextmanager
+async def courier(settings: Settings, *, handle_signals: bool = True) -> AsyncIterator[Worker]:
+    """A courier that is ready to `async_run`. On the way out its attempts are broken off; others will make them.
+
+    Raises SetupError.
+    """
+    policy = Policy.of(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        broker = await connect(settings)
+        stack.push_async_callback(broker.close)
+        posting = Posting(broker, await stack.enter_async_context(Egress(policy)))
+        worker = _worker(settings, handle_signals=handle_signals)
+        worker.ctx |= {
+            "broker": broker,
+            "posting": posting,
+            "prefix": settings.redis_prefix,
+            "collecting": asyncio.Lock(),
+        }
+        try:
+            yield worker
+        finally:
+            await _close(worker)
+
+
+def _worker(settings: Settings, *, handle_signals: bool) -> Worker:
+    """Its queue, its chores and its jobs carry the herd's prefix: arq's own key names do not."""
     prefix = settings.redis_prefix
-
-    async def startup(ctx: dict[str, Any]) -> None:
-        ctx["broker"] = await connect(settings)
-        _log.info("courier ready")
-
-    async def shutdown(ctx: dict[str, Any]) -> None:
-        await ctx["broker"].close()
-
     seconds = set(range(60))
     chores = [
         cron(
@@ -73,28 +128,62 @@ def make_worker(settings: Settings) -> Worker:
         )
         for chore in (sweep, collect)
     ]
+    making = func(
+        cast("Any", attempt),
+        name=f"{prefix}:attempt",
+        keep_result=0,
+        timeout=(settings.webhook_timeout_ms + CLAIM_MARGIN_MS) / 1000,
+        max_tries=ATTEMPT_TRIES_MAX,
+    )
     return Worker(
-        functions=[],
+        functions=[making],
         cron_jobs=chores,
         queue_name=f"{prefix}:arq:queue",
         health_check_key=f"{prefix}:arq:health",
         redis_settings=redis_settings(settings.redis_url),
-        on_startup=startup,
-        on_shutdown=shutdown,
         job_serializer=lambda job: json.dumps(job).encode(),
         job_deserializer=json.loads,
         keep_result=0,
-        poll_delay=0.5,
+        max_jobs=ATTEMPTS_MAX + CHORES_MAX,
+        poll_delay=POLL_S,
+        handle_signals=handle_signals,
     )
 
 
+async def _close(worker: Worker) -> None:
+    """End everything that runs, whatever state Redis is in. arq itself would wait for the slowest receiver."""
+    running = [task for task in (worker.main_task, *worker.tasks.values()) if task is not None]
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running, timeout=CLOSE_S_MAX)
+    for task in running:
+        if task.done() and not task.cancelled():
+            task.exception()  # seen, so that nobody reports it
+    queue: ArqRedis | None = worker.ctx.get("redis")
+    if queue is not None:
+        await queue.aclose(close_connection_pool=True)
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or until Redis is lost."""
+    async with courier(settings) as worker:
+        _log.info("courier ready")
+        await worker.async_run()
+
+
 def run(settings: Settings) -> None:
-    """Run until SIGTERM. Exits with 1 when Redis is lost; whoever supervises starts it again, and nothing is lost."""
+    """Run until SIGTERM. Exits with 1 when Redis is lost; whoever supervises starts it again, and nothing is lost.
+
+    Raises SetupError.
+    """
     logging.getLogger("arq.worker").setLevel(logging.WARNING)
     try:
-        make_worker(settings).run()
+        asyncio.run(serve(settings))
     except asyncio.CancelledError:
         return  # stopped in the middle of a chore, which the next courier runs again
+    except SetupError:
+        raise
     except Exception as error:
         _log.error("courier stopped", error=f"{type(error).__name__}: {error}")
         sys.exit(1)

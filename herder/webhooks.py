@@ -56,10 +56,10 @@ def body_of_job(record: JobRecord, link: str) -> bytes:
     return _bytes(event)
 
 
-def body_of_lost_job(job_id: str, status: str, at_ms: int, link: str) -> bytes:
-    """The end of a job whose record is no longer kept: that it ended, and how."""
-    shown = {"id": job_id, "status": status, "ended_ms": at_ms, "url": link, "truncated": True}
-    return _bytes(_event(f"job.{status}", at_ms, shown))
+def body_of_lost(kind: str, subject: str, status: str, at_ms: int, link: str) -> bytes:
+    """The end of a job or a batch whose record is no longer kept: that it ended, and how."""
+    shown = {"id": subject, "status": status, "ended_ms": at_ms, "url": link, "truncated": True}
+    return _bytes(_event(kind, at_ms, shown))
 
 
 def body_of_batch(record: BatchRecord, link: str) -> bytes:
