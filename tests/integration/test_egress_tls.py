@@ -66,6 +66,15 @@ async def test_an_authority_of_the_operator_is_trusted_for_the_name_that_was_ask
         assert await post(f"https://{host}:{there.port}/") == Answer(200)
 
 
+async def test_a_context_of_the_caller_is_the_one_that_decides(
+    served: ssl.SSLContext, certificate: Path
+) -> None:
+    async with receiver(reply("200 OK"), tls=served) as there:
+        context = ssl.create_default_context(cafile=certificate)
+        async with Egress(LOOPBACK, ssl_context=context) as egress:
+            assert await egress.post(there.url.replace("http:", "https:"), b"", {}, 10) == Answer(200)
+
+
 async def test_a_certificate_for_another_name(
     served: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

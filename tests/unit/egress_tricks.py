@@ -74,7 +74,8 @@ _WRITTEN: tuple[str, ...] = (
     f"http://{PUBLIC}@127.0.0.1/", "http://user:pw@hooks.example/", "http://@hooks.example/", "http://:@hooks.example/",
     "http://127.0.0.1@hooks.example/", "http://hooks.example:80@127.0.0.1/", "http://hooks.example#@127.0.0.1/",
     "http://hooks.example/#fragment", "http://hooks.example\\@127.0.0.1/", "http://127.0.0.1\\.hooks.example/",
-    "http://hooks.example\\127.0.0.1/", "http://127.0.0.1\t.hooks.example/", "http://hooks.example /",
+    "http://hooks.example/\\127.0.0.1/", "http://hooks.example\\127.0.0.1/",
+    "http://127.0.0.1\t.hooks.example/", "http://hooks.example /",
     " http://hooks.example/", "http://hooks.example/\r\nHost: localhost", "http://hooks.example/a b",
     "http://hooks.example/\x00", "http://hooks.example/\u2028", "http://127.0.0.1%2f@hooks.example/",
     "http://127.0.0.1%00.hooks.example/", "http://%31%32%37.0.0.1/", "http://%6cocalhost/", "http://127.0.0.1,x/",
@@ -186,6 +187,7 @@ CONTROLS: tuple[Control, ...] = (
     Control("http://inside.example/", ("10.1.255.255", 80), ("10.1.255.255 8.8.8.8",), LISTED),
     Control("http://[fd12::1]/", ("fd12::1", 80), policy=LISTED),
     Control("http://[64:ff9b::8.8.8.8]/", ("64:ff9b::808:808", 80), policy=LISTED),
+    Control("http://[2002:808:808::1]/", ("2002:808:808::1", 80), policy=LISTED),
     Control("http://hooks.internal/", ("127.0.0.1", 80), ("127.0.0.1 169.254.1.1",), LISTED),
     Control("http://localhost:8000/", ("::1", 8000), ("::1 127.0.0.1",), LISTED),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import urlsplit
 
 import httpx
@@ -183,8 +184,14 @@ def test_the_default_settings_open_nothing_of_the_corpus() -> None:
         ("Fri, 99 Jan 2027 08:01:00 GMT", None),
     ],
 )
-def test_retry_after(text: str, wait_s: float | None) -> None:
-    assert retry_after_s(text, NOW_S) == wait_s
+@pytest.mark.parametrize("zone", ["UTC0", "XYZ-5"])
+def test_retry_after(text: str, wait_s: float | None, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as here:
+        here.setenv("TZ", zone)
+        time.tzset()
+        found = retry_after_s(text, NOW_S)
+    time.tzset()
+    assert found == wait_s
 
 
 @given(st.text() | st.text("0123456789 :,-+GMTJanFri", max_size=40))
