@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from herder.api import accounts, admin, events, info, jobs, operations, problems, quote, schema
+from herder.api import accounts, admin, batches, events, info, jobs, operations, problems, quote, schema
 from herder.api.callers import proxy_networks
 from herder.api.envelope import Envelope
 from herder.api.market import Market
@@ -47,6 +47,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         async with contextlib.AsyncExitStack() as stack:
             app.state.herd = herd = await _herd(stack, settings, metrics, broker, clock)
             herd.proxies = proxies
+            await stack.enter_async_context(herd.feeder)
             _background(stack, "memory", MEMORY_LOOK_S, lambda: _look_at_memory(herd))
             yield
             herd.stopping.set()
@@ -58,7 +59,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         redirect_slashes=False,
     )
     app.state.metrics = metrics
-    parts = (jobs, events, quote, info, accounts, admin, operations)
+    parts = (jobs, events, batches, quote, info, accounts, admin, operations)
     for part in parts:
         app.include_router(part.router)
     problems.install(app, [route for part in parts for route in part.router.routes])

@@ -166,16 +166,26 @@ class Batches:
         found = [batch_record(batch, fields) for batch, fields in zip(ids, hashes, strict=True)]
         return [record for record in found if record is not None], str(int(rows[-1][1])) if more else None
 
-    async def ended_items(self, batch: str, first: int, limit: int) -> list[tuple[int, JobRecord]]:
-        """Items in the order of their ends, from the `first`-th on: (index, job). Fewer where some are gone already."""
+    async def last_item(self, record: BatchRecord) -> JobRecord | None:
+        """The job of the item that joined the line last."""
+        return await self._broker.job(item_id(record.batch, record.fed - 1)) if record.fed else None
+
+    async def ended_items(
+        self, batch: str, first: int, limit: int
+    ) -> tuple[int, list[tuple[int, int, JobRecord]]]:
+        """Items in the order of their ends, from the `first`-th on: how many there are, and (place, index, job).
+
+        Fewer jobs than items where the records have begun to go.
+        """
         broker = self._broker
         found = await broker.fetch(
             broker.redis.lrange(broker.keys("batch_results", batch), first, first + limit - 1)
         )
         ids = [item_id(batch, int(index)) for index in found]
         hashes = await broker.hashes_of([("job", job) for job in ids])
-        return [
-            (int(index), job_record(job, fields))
-            for index, job, fields in zip(found, ids, hashes, strict=True)
+        rows = [
+            (place, int(found[place - first]), job_record(ids[place - first], fields))
+            for place, fields in enumerate(hashes, first)
             if fields
         ]
+        return len(found), rows

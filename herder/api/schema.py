@@ -24,6 +24,7 @@ A paid queue in front of language models: pay a little more, be served a little 
 
 TAGS = [
     {"name": "jobs", "description": "Prompts, paid for and answered."},
+    {"name": "batches", "description": "Many prompts in one call, paid for at once."},
     {"name": "herd", "description": "What there is, and what it costs."},
     {"name": "accounts", "description": "The account of the key that is used."},
     {"name": "admin", "description": "All accounts; needs an admin key."},
@@ -45,6 +46,22 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "value": {
                 "prompt": "Once upon a time", "raw": True, "tokens": 100, "fee": 250, "stop": ["\n\n"],
                 "temperature": 0.7, "top_p": 0.9, "seed": 7, "metadata": {"story": "12"},
+            },
+        },
+    },
+    "BatchRequest": {
+        "prompts": {
+            "summary": "many texts, one set of options",
+            "value": {"prompts": ["Name three colours.", "Name three animals."], "tokens": 40, "max_fee": 200},
+        },
+        "items": {
+            "summary": "items of their own",
+            "value": {
+                "items": [
+                    {"custom_id": "a", "prompt": "Name three colours."},
+                    {"custom_id": "b", "messages": [{"role": "user", "content": "Hello!"}], "tokens": 20},
+                ],
+                "tokens": 40, "charge": "as_many_as_affordable", "metadata": {"run": "7"},
             },
         },
     },
@@ -116,13 +133,16 @@ def _without_fastapis_own(responses: dict[str, Any]) -> None:
 
 def _limits(schemas: dict[str, Any], settings: Settings) -> None:
     """The caps that are settings, as this herd has them."""
-    for name in ("JobRequest", "QuoteRequest"):
+    for name in ("JobRequest", "QuoteRequest", "BatchRequest", "BatchItem"):
         properties = schemas[name]["properties"]
         _narrow(properties["tokens"], "integer", maximum=settings.tokens_max)
         _narrow(properties["multiplier"], "number", maximum=settings.multiplier_max)
         _narrow(properties["stop"], "array", maxItems=settings.stop_strings_max)
         _narrow(properties["metadata"], "object", maxProperties=settings.metadata_max)
-        _narrow(properties["prompt"], "string", maxLength=settings.prompt_bytes_max)
+        if "prompt" in properties:
+            _narrow(properties["prompt"], "string", maxLength=settings.prompt_bytes_max)
+    for name in ("prompts", "items"):
+        _narrow(schemas["BatchRequest"]["properties"][name], "array", maxItems=settings.batch_items_max)
 
 
 def _narrow(schema: dict[str, Any], kind: str, **limits: float) -> None:

@@ -14,9 +14,11 @@ from fastapi import Request
 from herder.api.market import Market
 from herder.api.metrics import Metrics
 from herder.api.streams import Streams
+from herder.batches import Batches
 from herder.broker import Broker
 from herder.counting import Counter
 from herder.doorbell import Doorbell
+from herder.feeding import Feeder
 from herder.ledger import Ledger
 from herder.prompts import Renderer
 from herder.settings import Settings
@@ -51,9 +53,14 @@ class Herd:
     barred: dict[str, float] = field(default_factory=dict)
     allowances: dict[str, Allowance] = field(default_factory=dict)
     streams: Streams = field(init=False)
+    batches: Batches = field(init=False)
+    feeder: Feeder = field(init=False)
+    batches_open: int = 0  # whose bodies are being read or worked on here
 
     def __post_init__(self) -> None:
         self.streams = Streams(self.broker, self.bell, self.market, self.metrics, self.stopping)
+        self.batches = Batches(self.broker)
+        self.feeder = Feeder(self.batches)
 
 
 def herd_of(request: Request) -> Herd:

@@ -1,0 +1,163 @@
+"""From checked items to items that fit: each with the text that its model reads, rendered many at a time.
+
+Holds nothing, prices nothing. A fault names its item as `batch_reading` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+
+from herder.api.batch_reading import SLICE, BatchAsk, Draft, Faults
+from herder.api.offers import Sale
+from herder.api.state import Herd
+from herder.api.submission import fitted, model_of, refuse_without_worker
+from herder.batches import Item
+from herder.errors import ContextExceeded, InvalidRequest, UnknownModel
+from herder.pricing import head_start_ms
+from herder.prompts import Message
+from herder.protocol import Sampling, Webhook
+from herder.records import ModelState
+
+_NO_METADATA: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """One item, rendered and found to fit; what is not yet known of it is its price."""
+
+    model: str
+    text: str
+    kv_tokens: int
+    tokens: int
+    multiplier_milli: int | None
+    stop: tuple[str, ...]
+    sampling: Sampling
+    custom_id: str | None
+    metadata: dict[str, str]
+
+    def priced(self, sold: Sale, fee: int, doubling_ms: int, webhook: Webhook | None) -> Item:
+        """The item as it is stored: `fee` credits of the batch's are its own."""
+        given = {"prompt": self.text, "stop": self.stop, "sampling": asdict(self.sampling)}
+        return Item(
+            model=self.model,
+            tokens=self.tokens,
+            base=sold.terms.base,
+            fee=fee,
+            multiplier_milli=sold.multiplier_milli,
+            offered=sold.offered,
+            head_start_ms=head_start_ms(sold.multiplier_milli, doubling_ms),
+            kv_tokens=self.kv_tokens,
+            input=json.dumps(given),
+            custom_id=self.custom_id,
+            metadata=self.metadata,
+            webhook=webhook,
+        )
+
+
+async def fitted_items(herd: Herd, ask: BatchAsk) -> tuple[list[Fitted], dict[str, ModelState]]:
+    """Every item with its text, and the models by name. Empties `ask.drafts`.
+
+    Raises InvalidRequest naming each item that cannot be, UnknownModel, NoWorker, Overloaded.
+    """
+    faults = Faults()
+    states = await _models(herd, ask.drafts, faults)
+    faults.refuse()
+    ready: list[Fitted] = []
+    drafts = ask.drafts
+    for first in range(0, len(drafts), SLICE):
+        some = drafts[first : first + SLICE]
+        drafts[first : first + SLICE] = [some[0]] * len(some)  # rendered, an item is not kept as it came
+        async for draft, text in _texts(herd, states, some):
+            item = await _fitted(herd, states[draft.body.model], draft, text, faults)
+            if item is not None:
+                ready.append(item)
+        if faults.many:
+            break
+        await asyncio.sleep(0)
+    drafts.clear()
+    faults.refuse()
+    return ready, {state.card.model: state for state in states.values()}
+
+
+async def _models(herd: Herd, drafts: list[Draft], faults: Faults) -> dict[str | None, ModelState]:
+    """The models that are named, looked up once each; None is the herd's default."""
+    states: dict[str | None, ModelState] = {}
+    for draft in drafts:
+        name = draft.body.model
+        if name in states:
+            continue
+        try:
+            states[name] = await model_of(herd, name)
+        except UnknownModel as error:
+            if len(states) == 0:  # most likely the model of all
+                raise
+            faults.add(draft.where, "model", error.detail)
+            if faults.many:
+                break
+            continue
+        refuse_without_worker(herd, states[name])
+    return states
+
+
+async def _texts(
+    herd: Herd, states: dict[str | None, ModelState], drafts: list[Draft]
+) -> AsyncIterator[tuple[Draft, str | InvalidRequest]]:
+    """The items in order with their texts; those of one model that need its template are rendered together."""
+    at = 0
+    while at < len(drafts):
+        state = states[drafts[at].body.model]
+        chats: list[list[Message]] = []
+        end = at
+        while end < len(drafts) and states[drafts[end].body.model] is state:
+            chat = _chat(drafts[end], state)
+            if chat is None:
+                break
+            chats.append(chat)
+            end += 1
+        if not chats:
+            yield drafts[at], drafts[at].body.prompt or ""
+            at += 1
+            continue
+        async for text in herd.renderer.texts(state.card, chats):
+            yield drafts[at], text
+            at += 1
+
+
+def _chat(draft: Draft, state: ModelState) -> list[Message] | None:
+    """The turns that the template is to be given; None for a text that is read as it is."""
+    body = draft.body
+    if body.messages is not None:
+        return [message.model_dump() for message in body.messages]
+    if body.raw or state.card.template is None:
+        return None
+    return [{"role": "user", "content": body.prompt or ""}]
+
+
+async def _fitted(
+    herd: Herd, state: ModelState, draft: Draft, text: str | InvalidRequest, faults: Faults
+) -> Fitted | None:
+    body = draft.body
+    if isinstance(text, InvalidRequest):
+        faults.add(draft.where, "", text.detail)
+        return None
+    try:
+        prompt = await fitted(herd, state.card, text, body.tokens)
+    except (ContextExceeded, InvalidRequest) as error:
+        faults.add(draft.where, "", error.detail)
+        return None
+    seed = body.seed if body.seed is not None else secrets.randbits(32)
+    return Fitted(
+        model=state.card.model,
+        text=prompt.text,
+        kv_tokens=prompt.kv_tokens,
+        tokens=body.tokens,
+        multiplier_milli=body.multiplier,
+        stop=body.stops,
+        sampling=Sampling(body.temperature, body.top_p, seed),
+        custom_id=body.custom_id,
+        metadata=body.metadata or _NO_METADATA,
+    )

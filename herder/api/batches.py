@@ -1,0 +1,230 @@
+"""`/v1/batches`: many prompts in one call, paid for at once; read, follow, cancel.
+
+What is decided is decided in `batch_reading`, `batch_items`, `batch_pricing`, `batch_purchase`; what moves, in Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from herder.api.batch_bodies import BatchRequest
+from herder.api.batch_purchase import Bought, batch_bought, batch_replayed
+from herder.api.batch_reading import LINES_TYPES, BatchAsk, batch_of_lines, batch_of_object
+from herder.api.batch_results import MEDIA_TYPE, ResultsResponse, result_lines
+from herder.api.batch_shapes import Batch, Batches, SubmittedBatch, batch_fields
+from herder.api.callers import BatchCaller, Caller
+from herder.api.jobs import IdempotencyKey
+from herder.api.problems import declared
+from herder.api.reading import counted_bytes
+from herder.api.schema import json_body
+from herder.api.state import Herd, herd_of
+from herder.batch_records import BatchRecord
+from herder.errors import (
+    AccountSuspended,
+    Conflict,
+    FeeTooLow,
+    IdempotencyConflict,
+    InsufficientFunds,
+    InvalidRequest,
+    MaxFeeExceeded,
+    NotFound,
+    NoWorker,
+    Overloaded,
+    RedisUnavailable,
+    UnknownModel,
+)
+from herder.lifecycle import Status
+from herder.records import KeyRecord
+
+BATCHES_AT_ONCE = 4  # bodies in this process's memory, each of up to HERDER_BATCH_BYTES_MAX
+_BATCH_ID = re.compile(r"batch_[0-9A-Za-z]{1,64}", re.ASCII)
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+
+def _bodies() -> dict[str, Any]:
+    """The two forms of a body, as documentation shows them."""
+    extra = json_body(BatchRequest)
+    line = {"custom_id": "row-1", "prompt": "Name three colours.", "tokens": 40}
+    extra["requestBody"]["content"]["application/jsonl"] = {
+        "schema": {
+            "type": "string",
+            "description": "one item a line; the options are query parameters of the same names",
+        },
+        "example": str(line).replace("'", '"') + "\n",
+    }
+    return extra
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=SubmittedBatch,
+    summary="Submit many prompts",
+    responses={
+        **declared(
+            InsufficientFunds, FeeTooLow, MaxFeeExceeded, AccountSuspended, UnknownModel, NotFound, Conflict,
+            IdempotencyConflict, Overloaded, NoWorker, body=True,
+        ),
+        202: {
+            "description": "Paid for; its items join the line one after the other",
+            "headers": {
+                "Location": {"description": "the batch's address", "schema": {"type": "string"}},
+                "Idempotent-Replayed": {
+                    "description": "`true` where this Idempotency-Key had made the batch before",
+                    "schema": {"type": "string"},
+                },
+            },
+        },
+    },
+    openapi_extra=_bodies(),
+)  # fmt: skip
+async def submit(
+    request: Request, response: Response, key: BatchCaller, idempotency_key: IdempotencyKey = None
+) -> SubmittedBatch:
+    """Hold the fees of all items in one charge, all or nothing unless told otherwise; each item is then a job.
+
+    As JSON: `prompts`, or `items`, with the options beside them. As JSON lines: one item a line, the options in the
+    query. What an item does not say is taken from the options. Nothing is stored or charged unless all items are right.
+    """
+    herd = herd_of(request)
+    if herd.full:
+        raise Overloaded("Redis is nearly full; try again later", retry_after=5)
+    if herd.batches_open >= BATCHES_AT_ONCE:
+        raise Overloaded(f"{BATCHES_AT_ONCE} batches are being read here just now", retry_after=2)
+    herd.batches_open += 1
+    try:
+        ask = await _asked(request, herd, digest=idempotency_key is not None)
+        bought = await batch_replayed(herd, key, ask, idempotency_key)
+        if bought is None:
+            bought = await batch_bought(herd, key, ask, idempotency_key)
+            herd.feeder.want(bought.batch)
+    finally:
+        herd.batches_open -= 1
+    response.headers["Location"] = f"/v1/batches/{bought.batch}"
+    if bought.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return await _submitted(herd, key, bought)
+
+
+async def _asked(request: Request, herd: Herd, *, digest: bool) -> BatchAsk:
+    body = await counted_bytes(request, herd.settings.batch_bytes_max, "HERDER_BATCH_BYTES_MAX")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    reading = batch_of_lines if kind in LINES_TYPES else batch_of_object
+    return await reading(body, request.query_params.multi_items(), herd.settings, digest=digest)
+
+
+async def _submitted(herd: Herd, key: KeyRecord, bought: Bought) -> SubmittedBatch:
+    try:
+        record, account = await asyncio.gather(
+            herd.batches.batch(bought.batch), herd.ledger.account(key.account)
+        )
+    except RedisUnavailable as error:
+        detail = f"the batch was accepted as {bought.batch}, and then Redis went away; read it later"
+        raise RedisUnavailable(detail, retry_after=2, batch_id=bought.batch) from error
+    if record is None:
+        raise Conflict(f"the batch of this Idempotency-Key, {bought.batch}, ended and is no longer kept")
+    fields = batch_fields(record, await _eta_ms(herd, record))
+    return SubmittedBatch(**fields, balance=account.available if account else 0)  # type: ignore[arg-type]
+
+
+@router.get("", response_model=Batches, summary="List batches", responses=declared(InvalidRequest))
+async def listed(
+    request: Request,
+    key: Caller,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[
+        str | None, Query(pattern="^[0-9]{1,15}$", description="`next` of the page before")
+    ] = None,
+) -> Batches:
+    """The account's batches, newest first; without `eta_ms`, which each one alone has."""
+    herd = herd_of(request)
+    records, after = await herd.batches.batches(key.account, before=cursor, limit=limit)
+    return Batches(batches=[Batch(**batch_fields(r, None)) for r in records], next=after)  # type: ignore[arg-type]
+
+
+@router.get("/{batch_id}", response_model=Batch, summary="Read a batch", responses=declared(NotFound))
+async def read(request: Request, key: Caller, batch_id: str) -> Batch:
+    """How far it is, what it has cost, and how long the rest will probably take."""
+    herd = herd_of(request)
+    record = await _own(herd, key, batch_id)
+    return Batch(**batch_fields(record, await _eta_ms(herd, record)))  # type: ignore[arg-type]
+
+
+@router.get(
+    "/{batch_id}/results",
+    summary="Read a batch's results as they come",
+    response_class=Response,
+    responses={
+        **declared(NotFound, InvalidRequest, Overloaded),
+        200: {
+            "description": "One JSON object a line for each item that has ended; empty lines keep the connection alive",
+            "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": (
+                '{"cursor":1,"index":4,"custom_id":"row-4","job_id":"job_0aZ3hK9xQvTn5WdE8rYb2cn4",'
+                '"status":"succeeded","result":{"text":"Blue.","finish_reason":"stop","prompt_tokens":9,'
+                '"completion_tokens":5,"cached_tokens":0},"error":null,"fee":45,"captured":23,"refunded":22}\n'
+            )}},
+        },
+    },
+)  # fmt: skip
+async def results(
+    request: Request,
+    key: Caller,
+    batch_id: str,
+    cursor: Annotated[
+        int, Query(ge=0, le=10**9, description="`cursor` of the last line that was read; 0 for all")
+    ] = 0,
+    follow: Annotated[bool, Query(description="go on while the batch runs; else only what there is")] = True,
+) -> Response:
+    """JSON lines in the order in which items end. Broken off, it goes on where it was: with the last `cursor`."""
+    herd = herd_of(request)
+    await _own(herd, key, batch_id)
+    with herd.streams.reserved():
+        return ResultsResponse(request, herd, result_lines(herd, batch_id, cursor, follow=follow))
+
+
+@router.delete("/{batch_id}", response_model=Batch, summary="Cancel a batch", responses=declared(NotFound))
+async def cancel(request: Request, key: Caller, batch_id: str) -> Batch:
+    """What has not started is cancelled and refunded, a few items at a time; what runs stops between two tokens.
+
+    The answer is the batch as it is then: `cancelling` until the last item has ended. Safe to repeat.
+    """
+    herd = herd_of(request)
+    _checked(batch_id)
+    await herd.batches.abandon(key.account, batch_id)
+    herd.feeder.want(batch_id)
+    record = await _own(herd, key, batch_id)
+    return Batch(**batch_fields(record, await _eta_ms(herd, record)))  # type: ignore[arg-type]
+
+
+async def _own(herd: Herd, key: KeyRecord, batch_id: str) -> BatchRecord:
+    """The caller's batch; another account's is as absent as one that never was."""
+    _checked(batch_id)
+    record = await herd.batches.batch(batch_id)
+    if record is None or record.account != key.account:
+        raise NotFound(f"no batch {batch_id} in this account")
+    return record
+
+
+def _checked(batch_id: str) -> None:
+    if not _BATCH_ID.fullmatch(batch_id):
+        raise NotFound("no such batch: an id is `batch_` and letters and digits")
+
+
+async def _eta_ms(herd: Herd, record: BatchRecord) -> int | None:
+    """How long the rest will take: what stands before its last item, and what is not in line yet."""
+    if record.status == "ended":
+        return None
+    state = await herd.market.state(record.model)
+    if state is None:
+        return None
+    left = record.total - record.ended
+    last = await herd.batches.last_item(record)
+    if last is not None and last.status is Status.QUEUED:
+        position = await herd.broker.position(last.model, last.job_id)
+        left = max(left, (position or 0) + 1 + record.total - record.fed)
+    return state.eta_ms(left)
