@@ -9,6 +9,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from llama_herder._calls import chat, paging, part
@@ -104,7 +105,7 @@ def _in_query(value: Any) -> str | list[str]:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return str(value)
+        return format(Decimal(str(value)), "f")  # 0.00001, not 1e-05
     if isinstance(value, Mapping):
         return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"))
     return [str(one) for one in value]

@@ -14,11 +14,13 @@ import typer.main
 
 from llama_herder._core import one_line
 from llama_herder._http import installed_version
-from llama_herder.cli import account, herd, output, run, server
+from llama_herder.cli import account, batch, herd, output, run, server, webhooks
 from llama_herder.cli.output import CannotWrite, Exit, UsageProblem
 from llama_herder.errors import HerderError
 
-CLIENT_COMMANDS = frozenset({"run", "quote", "info", "models", "workers", "jobs", "cancel", "account"})
+CLIENT_COMMANDS = frozenset(
+    {"run", "quote", "batch", "batches", "info", "models", "workers", "jobs", "cancel", "account", "webhooks"}
+)
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
@@ -35,7 +37,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         if ctx.invoked_subcommand is None:
             print(ctx.get_help())
 
-    for part in (run, herd, account):
+    for part in (run, batch, herd, account, webhooks):
         part.register(app)
     server.register(app, arguments, CLIENT_COMMANDS)
     return app

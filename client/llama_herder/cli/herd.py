@@ -9,6 +9,7 @@ import typer
 from llama_herder import Job
 from llama_herder._core import one_line
 from llama_herder.cli import output, session
+from llama_herder.cli.batch import print_batch
 
 
 def register(app: typer.Typer) -> None:
@@ -126,8 +127,10 @@ def cancel(
     key: session.ApiKey = None,
     as_json: session.Json = False,
 ) -> None:
-    """Cancel a job: a queued one is refunded at once, a running one pays for what it has produced."""
+    """Cancel a job or a batch: what is queued is refunded at once, what runs pays for what it has produced."""
     with session.client(url, key) as herder:
+        if job_id.startswith("batch_"):
+            return print_batch(herder.cancel_batch(job_id), as_json)
         job = herder.cancel(job_id)
     if as_json:
         return output.print_json(dict(job.raw))
