@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from herder.api import accounts, admin, batches, events, info, jobs, operations, problems, quote, schema
+from herder.api import accounts, admin, batches, events, info, jobs, operations, problems, quote, schema, webhooks
 from herder.api.callers import proxy_networks
 from herder.api.envelope import Envelope
 from herder.api.market import Market
@@ -23,6 +23,7 @@ from herder.broker import Broker, connect
 from herder.clock import Clock
 from herder.counting import Counter
 from herder.doorbell import Doorbell
+from herder.egress import Policy
 from herder.errors import HerderError
 from herder.ledger import Ledger
 from herder.logs import get_logger
@@ -41,6 +42,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
     """
     metrics = Metrics()
     proxies = proxy_networks(settings.trusted_proxies)
+    Policy.of(settings)  # a mistyped allow-list stops the start, not somebody's job
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,7 +61,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         redirect_slashes=False,
     )
     app.state.metrics = metrics
-    parts = (jobs, events, batches, quote, info, accounts, admin, operations)
+    parts = (jobs, events, batches, quote, info, accounts, webhooks, admin, operations)
     for part in parts:
         app.include_router(part.router)
     problems.install(app, [route for part in parts for route in part.router.routes])
@@ -68,7 +70,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-Id"],
             expose_headers=["Idempotent-Replayed", "Location", "Retry-After", "x-request-id"],
         )

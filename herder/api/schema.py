@@ -27,6 +27,7 @@ TAGS = [
     {"name": "batches", "description": "Many prompts in one call, paid for at once."},
     {"name": "herd", "description": "What there is, and what it costs."},
     {"name": "accounts", "description": "The account of the key that is used."},
+    {"name": "webhooks", "description": "Where the ends of jobs and batches are told, and what came of it."},
     {"name": "admin", "description": "All accounts; needs an admin key."},
     {"name": "operations", "description": "For whoever runs the herd; no key."},
 ]
@@ -69,6 +70,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "AccountRequest": {"account": {"value": {"id": "alice", "credits": 10000}}},
     "DepositRequest": {"deposit": {"value": {"amount": 5000, "deposit_id": "invoice-17", "memo": "invoice 17"}}},
     "AdjustRequest": {"correction": {"value": {"amount": -100, "memo": "paid twice"}}},
+    "EndpointRequest": {"endpoint": {"value": {"url": "https://example.com/hooks/herd"}}},
+    "DefaultRequest": {"default": {"value": {"url": "https://example.com/hooks/herd"}}, "none": {"value": {"url": None}}},
     "KeyRequest": {"key": {"value": {"role": "client", "label": "laptop"}}},
 }  # fmt: skip
 
