@@ -20,10 +20,12 @@ from arq import cron, func
 from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Worker
 
+from herder.batches import Batches
 from herder.broker import Broker, connect
 from herder.deliveries import CLAIM_MARGIN_MS
 from herder.egress import Egress, Policy
 from herder.errors import SetupError
+from herder.feeding import feed_round
 from herder.posting import CALLBACKS_A_ROUND, Posting
 from herder.settings import Settings
 
@@ -31,6 +33,7 @@ ATTEMPTS_MAX = 100  # under way or queued at a time; arq looks at each of them i
 CHORES_MAX = 10  # jobs beside them, so that no number of slow receivers holds up a sweep
 ROUNDS_MAX = 20
 CHORE_S_MAX = 20
+FEED_S_MAX = 0.8  # of each second
 ATTEMPT_TRIES_MAX = 5  # of one arq job: how many couriers may be stopped in the middle of it
 POLL_S = 0.25
 CLOSE_S_MAX = 3.0
@@ -44,6 +47,11 @@ async def sweep(ctx: dict[str, Any]) -> None:
     lapsed, quarantined = await broker.sweep()
     if lapsed:
         _log.info("leases lapsed", lapsed=lapsed, quarantined=quarantined)
+
+
+async def feed(ctx: dict[str, Any]) -> None:
+    """Batches go on where no herder feeds them: after a restart, or where a line was full."""
+    await feed_round(Batches(ctx["broker"]), FEED_S_MAX)
 
 
 async def collect(ctx: dict[str, Any]) -> None:
@@ -126,7 +134,7 @@ def _worker(settings: Settings, *, handle_signals: bool) -> Worker:
             timeout=CHORE_S_MAX,
             max_tries=1,
         )
-        for chore in (sweep, collect)
+        for chore in (sweep, feed, collect)
     ]
     making = func(
         cast("Any", attempt),
