@@ -1,19 +1,20 @@
 """Folds every posting and compares: balances, holds, the books. Reads only; safe while the herd is at work.
 
 The balances and the last posting id of every account are read in one transaction; then each account's postings up to
-that id, which nothing changes any more.
+that id, which nothing changes any more. What is open then is compared with the jobs and batches by `audit_holds`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
+from herder.audit_holds import Batch, Open, check_holds
 from herder.broker import Broker
 from herder.errors import RedisUnavailable
 from herder.ledger import posting
-from herder.lifecycle import LIVE, Status
-from herder.records import AuditReport, AuditRow, PostingKind
+from herder.records import AuditReport, AuditRow, Posting, PostingKind
 
 PAGE = 5_000
 SNAPSHOT_TRIES = 20
@@ -26,14 +27,14 @@ class _Snapshot:
     mint: int
 
 
+@dataclass
 class _Fold:
     """What the postings of all accounts add up to."""
 
-    def __init__(self) -> None:
-        self.totals: Counter[str] = Counter()
-        self.problems: list[str] = []
-        self.rows: list[AuditRow] = []
-        self.open_holds: dict[str, int] = {}
+    totals: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    rows: list[AuditRow] = field(default_factory=list)
+    open: list[Open] = field(default_factory=list)
 
 
 async def audit(broker: Broker) -> AuditReport:
@@ -42,7 +43,8 @@ async def audit(broker: Broker) -> AuditReport:
     snapshot = await _snapshot(broker)
     for seen in snapshot.accounts:
         await _fold_account(broker, fold, seen)
-    await _check_holds(broker, fold)
+    for left in fold.open:
+        fold.problems.extend(await check_holds(broker, left))
     for name, balance in (("revenue", snapshot.revenue), ("mint", snapshot.mint)):
         if fold.totals[name] != balance:
             fold.problems.append(f"{name} is {balance}, its postings fold to {fold.totals[name]}")
@@ -85,21 +87,16 @@ async def _fold_account(broker: Broker, fold: _Fold, seen: tuple[str, int, int, 
     account, available, held, last = seen
     own: Counter[str] = Counter()
     per_job: dict[str, Counter[PostingKind]] = {}
-    count, start = 0, "-"
-    while True:
-        rows = await broker.fetch(
-            broker.redis.xrange(broker.keys("ledger", account), min=start, max=last, count=PAGE)
-        )
-        for entry, fields in rows:
-            p = posting(entry, fields)
-            count += 1
-            own[p.source] -= p.amount
-            own[p.target] += p.amount
-            if p.job_id:
-                per_job.setdefault(p.job_id, Counter())[p.kind] += p.amount
-        if len(rows) < PAGE:
-            break
-        start = f"({rows[-1][0].decode()}"
+    batches: dict[str, Batch] = {}
+    count = 0
+    async for p in _postings(broker, account, last):
+        count += 1
+        own[p.source] -= p.amount
+        own[p.target] += p.amount
+        if p.batch_id:
+            batches.setdefault(p.batch_id, Batch(p.batch_id)).add(p)
+        elif p.job_id:
+            per_job.setdefault(p.job_id, Counter())[p.kind] += p.amount
     row = AuditRow(account, available, own["available"], held, own["held"], count)
     fold.rows.append(row)
     if row.drifted:
@@ -108,32 +105,25 @@ async def _fold_account(broker: Broker, fold: _Fold, seen: tuple[str, int, int, 
         )
     fold.totals["revenue"] += own["revenue"]
     fold.totals["mint"] += own["mint"]
+    left = Open(account, last, list(batches.values()))
     for job_id, sums in per_job.items():
-        _check_job(fold, job_id, sums)
+        gone = sums[PostingKind.CAPTURE] + sums[PostingKind.VOID]
+        if gone == 0:
+            left.jobs[job_id] = sums[PostingKind.HOLD]
+        elif gone != sums[PostingKind.HOLD]:
+            fold.problems.append(f"job {job_id}: held {sums[PostingKind.HOLD]}, captured and voided {gone}")
+    fold.open.append(left)
 
 
-def _check_job(fold: _Fold, job_id: str, sums: Counter[PostingKind]) -> None:
-    gone = sums[PostingKind.CAPTURE] + sums[PostingKind.VOID]
-    if gone == 0:
-        fold.open_holds[job_id] = sums[PostingKind.HOLD]
-    elif gone != sums[PostingKind.HOLD]:
-        fold.problems.append(f"job {job_id}: held {sums[PostingKind.HOLD]}, captured and voided {gone}")
-
-
-async def _check_holds(broker: Broker, fold: _Fold) -> None:
-    """Every open hold belongs to a live job with just that hold, or to one that has ended since the snapshot."""
-    for job_id, hold in fold.open_holds.items():
-        fields = await broker.hash_of("job", job_id)
-        if not fields:
-            fold.problems.append(f"job {job_id}: {hold} credits are held for a job that does not exist")
-        elif Status(fields["status"]) in LIVE and int(fields["hold"]) != hold:
-            fold.problems.append(f"job {job_id}: its hold is {fields['hold']}, its postings say {hold}")
-        elif Status(fields["status"]) not in LIVE and not await _given_up(broker, fields["account"], job_id):
-            fold.problems.append(f"job {job_id}: {hold} credits are held for a job that has ended")
-
-
-async def _given_up(broker: Broker, account: str, job_id: str) -> bool:
-    """Whether a hold that was open in the snapshot has been captured or voided since: the newest postings say so."""
-    rows = await broker.fetch(broker.redis.xrevrange(broker.keys("ledger", account), count=PAGE))
-    made = (posting(entry, fields) for entry, fields in rows)
-    return any(p.job_id == job_id and p.kind in (PostingKind.CAPTURE, PostingKind.VOID) for p in made)
+async def _postings(broker: Broker, account: str, last: str) -> AsyncIterator[Posting]:
+    """An account's postings up to an id."""
+    start = "-"
+    while True:
+        rows = await broker.fetch(
+            broker.redis.xrange(broker.keys("ledger", account), min=start, max=last, count=PAGE)
+        )
+        for entry, fields in rows:
+            yield posting(entry, fields)
+        if len(rows) < PAGE:
+            return
+        start = f"({rows[-1][0].decode()}"
