@@ -39,8 +39,11 @@ class Intake:
         """An attempt is another's now, or its job has ended."""
         self._lost.add(key)
 
-    def empty_into(self, scheduler: Scheduler) -> list[Sequence]:
-        """Let all of it happen; returns the sequences that ended by it."""
+    def empty_into(self, scheduler: Scheduler, *, more: bool = False) -> list[Sequence]:
+        """Let all of it happen; returns the sequences that ended by it.
+
+        `more`: jobs are on their way. What was said of a job that is not here may be of one of them, and is kept.
+        """
         ended: list[Sequence] = []
         for key in self._lost:
             ended += scheduler.drop(key)
@@ -52,5 +55,7 @@ class Intake:
             ended += [sequence] if sequence.ended else []
         for job_id in self._cancels:
             ended += scheduler.cancel(job_id)
-        self._arrived, self._cancels, self._lost = [], set(), set()
+        self._arrived = []
+        if not more:
+            self._cancels, self._lost = set(), set()
         return ended

@@ -159,8 +159,12 @@ class Leases:
 
     async def settle(self, outbox: Outbox) -> list[tuple[Settlement, SettleReply]]:
         """End every attempt whose text is all told; those that the broker answered. The others stay in the outbox."""
+
+        async def told(settlement: Settlement) -> SettleReply | None:
+            return await self._ask(self._broker.settle(self._id, settlement))
+
         due = outbox.settlements()
-        replies = await asyncio.gather(*(self._ask(self._broker.settle(self._id, each)) for each in due))
+        replies = await asyncio.gather(*map(told, due))
         answered = [(s, reply) for s, reply in zip(due, replies, strict=True) if reply is not None]
         for settlement, _ in answered:
             outbox.forget((settlement.job_id, settlement.attempt))

@@ -1,6 +1,6 @@
 """The worker's loop: lease → admit → plan → decode → apply → report.
 
-Six tasks share one event loop. One of them hands steps to the engine's own thread, one after the other; the others
+Seven tasks share one event loop. One of them hands steps to the engine's own thread, one after the other; the others
 talk to the broker meanwhile. The scheduler is touched only between steps. Must not know of llama_cpp or of Redis.
 """
 
@@ -14,17 +14,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from herder.logs import get_logger
-from herder.protocol import ChunkReply, Lease, RenewReply, SettleReply, WorkerStats
+from herder.protocol import ChunkReply, RenewReply, SettleReply, WorkerStats
+from worker.drain import Drain
 from worker.engine import Engine, KvFull, Step, StepFailed
 from worker.intake import Intake
 from worker.leases import Doorbell, Leases
 from worker.outbox import Outbox
+from worker.pulse import Pulse, wait
 from worker.scheduler import Scheduler
 from worker.sequence import Key, Sequence
 
 COALESCE_S = 0.03
 POLL_S = 2.0
 LISTEN_S = 30.0
+QUIET_S = 5.0
+"""How long a stop waits for last calls."""
 UNSETTLED_MAX = 2
 """No new leases while more than this many times the slots wait for their settlement to be answered."""
 
@@ -66,16 +70,14 @@ class Runner:
         self._step_began: float | None = None
         self._work, self._room = asyncio.Event(), asyncio.Event()
         self._fresh, self._urgent = asyncio.Event(), asyncio.Event()
-        self._heartbeat = asyncio.Event()
-        self._stopping, self._at_once, self._empty = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._pulse = Pulse(self, leases, options.lease_ms)
+        self._drain = Drain(options.drain_ms)
 
     # --- from outside ------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """The first call drains: lease nothing new, finish what runs. A second one hands everything back at once."""
-        if self._stopping.is_set():
-            self._at_once.set()
-        self._stopping.set()
+        self._drain.tell()
         for event in (self._room, self._work, self._fresh, self._urgent):
             event.set()
 
@@ -83,9 +85,10 @@ class Runner:
     def stats(self) -> WorkerStats:
         """What the next heartbeat says."""
         facts = self._engine.facts
+        slots, busy = self.occupancy
         return WorkerStats(
-            slots=facts.slots,
-            busy=len(self._scheduler.held),
+            slots=slots,
+            busy=busy,
             tokens_per_second=round(self._scheduler.speed.tokens_per_second, 3),
             jobs_done=self._jobs_done,
             kv_tokens=facts.kv_tokens,
@@ -93,21 +96,41 @@ class Runner:
         )
 
     @property
+    def occupancy(self) -> tuple[int, int]:
+        """Slots that may be in use, and slots in use: a draining worker's free ones will take nothing any more."""
+        slots = self._engine.facts.slots
+        busy = slots - self._scheduler.free_slots + len(self._intake)
+        return (busy if self._drain.told else slots), busy
+
+    @property
+    def held(self) -> list[Key]:
+        """The attempts that are ours, from their lease until their settlement is answered."""
+        return self._outbox.held
+
+    @property
     def mid_step(self) -> bool:
         """Whether the engine is in the middle of a step (a wedged one always is)."""
         return self._step_began is not None
 
+    @property
+    def wedged(self) -> bool:
+        """Whether a step has taken so long that another worker had better run its jobs."""
+        began = self._step_began
+        return began is not None and self._now() - began > self._options.lease_ms / 2000
+
     async def run(self) -> None:
         """Serve until stopped. Raises RedisGone, or whatever broke: a worker that is in doubt ends."""
         await self._leases.register(self.stats)
-        loops = [self._lease_loop, self._decode_loop, self._report_loop, self._renew_loop]
+        loops = [self._decode_loop, self._report_loop, self._pulse.renewing, self._pulse.telling]
         loops += [self._queue_bell_loop, self._worker_bell_loop]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(loop()) for loop in loops]
-                await self._stopping.wait()
+                leasing = group.create_task(self._lease_loop())
+                tasks = [leasing, *(group.create_task(loop()) for loop in loops)]
+                await self._drain.until_told()
                 log.info("draining", held=len(self._outbox))
-                await self._drained()
+                await self._drain.until_over()
+                await self._quiet(leasing)
                 for task in tasks:
                     task.cancel()
             await self._leases.hand_back(self._outbox.held)
@@ -115,21 +138,19 @@ class Runner:
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _drained(self) -> None:
-        """Wait until nothing is held, the time to drain is over, or a second stop."""
-        waits = [asyncio.create_task(self._empty.wait()), asyncio.create_task(self._at_once.wait())]
-        try:
-            timeout_s = self._options.drain_ms / 1000
-            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    async def _quiet(self, leasing: asyncio.Task[None]) -> None:
+        """Take in jobs that are on their way (unseen, they would lapse), settle what has ended, send no more beats."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_S):
+                await asyncio.wait([leasing])
+                await self._report()
+                await self._pulse.hush()
 
     # --- lease → admit -----------------------------------------------------------------------------------
 
     async def _lease_loop(self) -> None:
         """Fill free slots. A ring or a freed slot wakes it; while slots are free it also looks every POLL_S."""
-        while not self._stopping.is_set():
+        while not self._drain.told:
             self._room.clear()
             free = self._scheduler.free_slots - len(self._intake)
             if self._outbox.unsettled > UNSETTLED_MAX * self._engine.facts.slots:
@@ -140,7 +161,7 @@ class Runner:
                 self._leasing = False
                 if leased:
                     continue
-            await _wait(self._room, max(self._leases.pause_s, POLL_S) if free > 0 else LISTEN_S)
+            await wait(self._room, max(self._leases.pause_s, POLL_S) if free > 0 else LISTEN_S)
         self._fresh.set()
         self._urgent.set()
 
@@ -149,20 +170,21 @@ class Runner:
         kv_free = self._scheduler.kv_free - self._intake.reserved
         kv_total = self._engine.facts.kv_tokens
         leases = await self._leases.take(slots=free, kv_free=max(kv_free, 0), kv_total=kv_total)
-        for lease in leases or ():
-            await self._accept(lease)
-        return len(leases or ())
+        sequences = [Sequence(lease) for lease in leases or ()]
+        # Before anything else, since renewing and handing back begin now.
+        for sequence in sequences:
+            self._outbox.track(sequence)
+        for sequence in sequences:
+            await self._accept(sequence)
+        return len(sequences)
 
-    async def _accept(self, lease: Lease) -> None:
+    async def _accept(self, sequence: Sequence) -> None:
         """Count the prompt's tokens, beside the running step, and put the job where the next step finds it."""
-        tokens = await asyncio.to_thread(self._engine.tokenize, lease.prompt)
-        sequence = Sequence(lease, tokens)
-        self._outbox.track(sequence)
+        lease = sequence.lease
+        sequence.read(await asyncio.to_thread(self._engine.tokenize, lease.prompt))
         self._intake.arrive(sequence)
         self._work.set()
-        log.debug(
-            "leased", job=lease.job_id, attempt=lease.attempt, prompt_tokens=len(tokens), tokens=lease.tokens
-        )
+        log.debug("leased", job=lease.job_id, attempt=lease.attempt, prompt_tokens=sequence.prompt_tokens)
 
     # --- plan → decode → apply ---------------------------------------------------------------------------
 
@@ -170,7 +192,8 @@ class Runner:
         """One step after the other, for as long as anything is admitted."""
         while True:
             # The one moment at which sequences come and go.
-            self._tell(self._intake.empty_into(self._scheduler))
+            self._tell(self._intake.empty_into(self._scheduler, more=self._leasing))
+            self._pulse.notice()
             step = self._scheduler.plan()
             if step is not None:
                 await self._run_step(step)
@@ -213,14 +236,14 @@ class Runner:
         while True:
             await self._fresh.wait()
             if not self._urgent.is_set():
-                await _wait(self._urgent, COALESCE_S)
+                await wait(self._urgent, COALESCE_S)
             self._fresh.clear()
             self._urgent.clear()
             if not await self._report():
                 self._fresh.set()
                 await asyncio.sleep(self._leases.pause_s)
-            if self._stopping.is_set() and not self._leasing and not self._outbox:
-                self._empty.set()
+            if self._drain.told and not self._leasing and not self._outbox:
+                self._drain.emptied()
 
     async def _report(self) -> bool:
         """One round; False when something is left to send again."""
@@ -235,15 +258,10 @@ class Runner:
         for settlement, reply_word in await self._leases.settle(self._outbox):
             self._jobs_done += reply_word is SettleReply.OK
             log.info(
-                "settled",
-                job=settlement.job_id,
-                outcome=settlement.outcome.value,
-                reply=reply_word.value,
-                prompt_tokens=settlement.prompt_tokens,
-                cached_tokens=settlement.cached_tokens,
-                completion_tokens=settlement.completion_tokens,
-                error=settlement.error_code,
-            )
+                "settled", job=settlement.job_id, outcome=settlement.outcome.value, reply=reply_word.value,
+                prompt_tokens=settlement.prompt_tokens, cached_tokens=settlement.cached_tokens,
+                completion_tokens=settlement.completion_tokens, error=settlement.error_code,
+            )  # fmt: skip
         return self._outbox.clear
 
     def _cancel(self, job_id: str) -> None:
@@ -256,26 +274,14 @@ class Runner:
         self._intake.lose(key)
         self._work.set()
 
-    # --- renew and listen --------------------------------------------------------------------------------
+    # --- listen -----------------------------------------------------------------------------------------
 
-    async def _renew_loop(self) -> None:
-        """Heartbeat and renewal, for as long as steps come to an end: a wedged engine must lose its leases."""
-        while True:
-            await _wait(self._heartbeat, self._options.lease_ms / 4000)
-            self._heartbeat.clear()
-            if self._wedged:
-                log.error("a step has taken longer than half a lease: not renewing")
-                continue
-            for key, reply in (await self._leases.renew(self._outbox.held, self.stats) or {}).items():
-                if reply is RenewReply.CANCEL:
-                    self._cancel(key[0])
-                elif reply is RenewReply.LOST and key in self._outbox.held:
-                    self._give_up(key)
-
-    @property
-    def _wedged(self) -> bool:
-        began = self._step_began
-        return began is not None and self._now() - began > self._options.lease_ms / 2000
+    def renewed(self, key: Key, reply: RenewReply) -> None:
+        """What a renewal said of an attempt."""
+        if reply is RenewReply.CANCEL:
+            self._cancel(key[0])
+        elif reply is RenewReply.LOST and key in self._outbox.held:
+            self._give_up(key)
 
     async def _queue_bell_loop(self) -> None:
         async with self._bell.listen(self._options.queue_bell) as listener:
@@ -290,10 +296,4 @@ class Runner:
                 if message:
                     self._cancel(message.decode("utf-8", "replace"))
                 elif message is not None:
-                    self._heartbeat.set()  # rings were missed: a renewal tells what is to be stopped
-
-
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
+                    self._pulse.hurry()

@@ -26,11 +26,10 @@ class Failure:
 class Sequence:
     """A job's attempt under way. `tokens` are the prompt and all that was produced; `done` of them are in the cache."""
 
-    def __init__(self, lease: Lease, prompt: list[int]) -> None:
+    def __init__(self, lease: Lease, prompt: list[int] | None = None) -> None:
         self.lease = lease
         self.key: Key = (lease.job_id, lease.attempt)
-        self.tokens = prompt
-        self.prompt_tokens = len(prompt)
+        self.read(prompt or [])
         self.produced = 0
         self.slot: int | None = None
         self.done = 0
@@ -41,6 +40,10 @@ class Sequence:
         self.reported_tokens = 0
         self.reported_chars = 0
         self._stream = TextStream(lease.stop)
+
+    def read(self, prompt: list[int]) -> None:
+        """The prompt's tokens have been counted."""
+        self.tokens, self.prompt_tokens = prompt, len(prompt)
 
     @property
     def reserved(self) -> int:

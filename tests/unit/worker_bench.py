@@ -54,6 +54,9 @@ class FakeBroker:
         self.released: list[tuple[str, int]] = []
         self.registered = 0
         self.renewals: list[list[tuple[str, int]]] = []
+        self.told: list[tuple[int, int]] = []
+        self.lease_replies = asyncio.Event()
+        self.lease_replies.set()
         self.calls = 0
         self.left = False
         self.down = False
@@ -91,6 +94,8 @@ class FakeBroker:
         self._called()
         leases = [self.queue.popleft() for _ in range(min(slots, len(self.queue)))]
         self.running |= {lease.job_id: lease.attempt for lease in leases}
+        self._changed.set()
+        await self.lease_replies.wait()
         return leases
 
     async def renew(
@@ -98,6 +103,7 @@ class FakeBroker:
     ) -> dict[str, RenewReply]:
         self._called()
         self.renewals.append(list(held))
+        self.told.append((stats.slots, stats.busy))
         replies = {}
         for job, attempt in held:
             mine = self.running.get(job) == attempt
@@ -151,6 +157,7 @@ class FakeListener:
 
     def __init__(self) -> None:
         self._messages: asyncio.Queue[bytes] = asyncio.Queue(16)
+        self._taken = asyncio.Event()
 
     def ring(self, message: bytes) -> None:
         """Give it a message; a ring too many is lost, as it may be."""
@@ -161,9 +168,18 @@ class FakeListener:
         """The next message, or None after a time."""
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._messages.get()
+                message = await self._messages.get()
         except TimeoutError:
             return None
+        self._taken.set()
+        return message
+
+    async def emptied(self) -> None:
+        """Wait until no message is left."""
+        async with asyncio.timeout(5):
+            while not self._messages.empty():
+                self._taken.clear()
+                await self._taken.wait()
 
 
 class FakeDoorbell:

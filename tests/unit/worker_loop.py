@@ -47,6 +47,11 @@ class Bench:
         self.runner = Runner(engine, self.leases, self.bell, options)
         self.task: asyncio.Task[None] | None = None
 
+    async def heard(self, channel: str) -> None:
+        """Wait until every ring of the channel has been taken, and what follows from it has begun."""
+        await self.bell.listeners[channel].emptied()
+        await asyncio.sleep(0)
+
     async def settled(self, *jobs: str) -> None:
         """Wait until these jobs have ended."""
         await self.broker.until(lambda: set(jobs) <= set(self.broker.settled))
