@@ -11,9 +11,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from herder.api.batch_shapes import Batch, batch_fields
 from herder.api.shapes import Job
 from herder.api.shown import job_fields
-from herder.batches import BatchRecord
+from herder.batch_records import BatchRecord
 from herder.egress import RETRY_AFTER_S_MAX, Answer
 from herder.protocol import JobRecord
 from herder.webhook_records import Attempted, Delivery, DeliveryStatus, Endpoint
@@ -50,9 +51,10 @@ def body_of_job(record: JobRecord, link: str) -> bytes:
     if shown["result"] is not None and _cut(event, shown["result"], "text"):
         return _bytes(event)
     shown["metadata"] = {}
-    for holder, name in ((shown["result"], "text"), (shown["error"], "message")):
-        if holder is not None and _cut(event, holder, name):
-            break
+    if shown["error"] is not None and not _cut(event, shown["error"], "message"):
+        shown["error"]["message"] = ""
+    if shown["result"] is not None:
+        _cut(event, shown["result"], "text")
     return _bytes(event)
 
 
@@ -64,20 +66,8 @@ def body_of_lost(kind: str, subject: str, status: str, at_ms: int, link: str) ->
 
 def body_of_batch(record: BatchRecord, link: str) -> bytes:
     """The ended batch as `GET /v1/batches/{id}` shows it, with `url`; metadata that is too large is left out."""
-    shown = {
-        "id": record.batch, "status": record.status, "total": record.total, "refused": record.refused,
-        "counts": {
-            "waiting": record.total - record.fed,
-            "queued": record.fed - record.running - record.ended,
-            "running": record.running, "succeeded": record.succeeded, "failed": record.failed,
-            "cancelled": record.cancelled, "expired": record.expired,
-        },
-        "tokens": record.tokens, "completion_tokens": record.completion_tokens, "base_fee": record.base,
-        "fee": record.fee, "captured": record.captured, "refunded": record.refunded, "held": record.hold,
-        "created_ms": record.created_ms, "ended_ms": record.ended_ms, "eta_ms": None,
-        "metadata": record.metadata, "webhook_url": record.webhook_url,
-        "results_url": f"/v1/batches/{record.batch}/results", "url": link,
-    }  # fmt: skip
+    shown = Batch(**batch_fields(record, None)).model_dump(mode="json")  # type: ignore[arg-type]
+    shown["url"] = link
     event = _event("batch.ended", record.ended_ms, shown)
     if not _fits(event):
         shown["metadata"] = {}
@@ -154,11 +144,14 @@ def _fits(event: Event) -> bool:
 
 
 def _cut(event: Event, holder: dict[str, Any], name: str) -> bool:
-    """Cut a text of the event to its longest beginning that fits, found by halving; False where not even none fits."""
+    """Cut a text of the event to its longest beginning that fits, found by halving; False where not even none does."""
     text, least, most = holder[name], 0, len(holder[name])
     while least < most:
         middle = (least + most + 1) // 2
         holder[name] = text[:middle]
         least, most = (middle, most) if _fits(event) else (least, middle - 1)
     holder[name] = text[:least]
-    return _fits(event)
+    fits = _fits(event)
+    if not fits:
+        holder[name] = text  # what is in the way is elsewhere
+    return fits
