@@ -129,7 +129,8 @@ def test_metadata_goes_before_the_body_is_too_large() -> None:
 def test_a_batch_is_told_as_it_is_shown(metadata: dict[str, str]) -> None:
     record = BatchRecord(
         batch="batch_1", account="alice", model="toy", status="ended", cancel_requested=False, total=7,
-        refused=2, fed=7, running=0, succeeded=4, failed=1, cancelled=2, expired=0, ended=7, tokens=140, completion_tokens=50,
+        refused=2, fed=7, running=0, succeeded=4, failed=1, cancelled=2, expired=0, ended=7, tokens=140,
+        completion_tokens=50,
         base=210, fee=300, hold=0, unfed_fee=0, captured=120, refunded=180, created_ms=1_000, ended_ms=9_000,
         metadata=long_of(metadata), webhook_url=None,
     )  # fmt: skip
