@@ -26,6 +26,7 @@ from llama_herder._core import (
 from llama_herder._streams import JSON_LINES, Close, Emit, Emitting, Open, Opened, Read, StreamEffect
 from llama_herder.batches import Batch, BatchResult
 from llama_herder.errors import HerderError, Unavailable
+from llama_herder.problems import NotFound
 
 LINE_BYTES_MAX = 16_000_000
 """Longer than any answer of a herder."""
@@ -170,6 +171,8 @@ class _Results:
             batch = yield from perform(call, self._url, self._lasting())
         except Unavailable as error:
             raise self._left(error) from None
+        if batch.ended and self._cursor < batch.counts.ended and self._attempt > self._patience.tries:
+            raise NotFound(f"the results of {self._batch_id} from cursor {self._cursor} on are no longer kept")
         return batch.ended and self._cursor >= batch.counts.ended
 
     def _alive(self) -> None:

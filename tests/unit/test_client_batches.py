@@ -216,6 +216,18 @@ def test_a_herder_that_stays_away_is_given_up(kind: Kind) -> None:
 
 
 @BOTH
+def test_results_that_are_no_longer_kept_are_not_waited_for(kind: Kind) -> None:
+    script = ended()
+    empty = [lambda request: script.streamed([]), script.whole] * 100
+    script.faults = [script.cut(len(line(script.results()[0]))), script.whole, *empty]
+    found, error, pauses = both(kind, script, lambda h: h.batch_results(BATCH))
+    assert isinstance(error, llama_herder.NotFound)
+    assert "from cursor 1 on are no longer kept" in str(error)
+    assert len(found) == 1
+    assert sum(pauses.taken) < 20
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

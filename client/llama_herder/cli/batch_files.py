@@ -66,7 +66,7 @@ class State:
     """The state file of one file of answers."""
 
     def __init__(self, out: Path) -> None:
-        self.path = out.with_name(out.name + SUFFIX)
+        self.path = Path(f"{out}{SUFFIX}")
 
     def load(self) -> Begun | None:
         """The batch that is not finished; None where there is none."""
@@ -85,7 +85,7 @@ class State:
 
     def save(self, begun: Begun) -> None:
         """On disk when this returns, old or new but never half."""
-        draft = self.path.with_name(self.path.name + ".new")
+        draft = Path(f"{self.path}.new")
         try:
             with draft.open("wb") as file:
                 file.write(json.dumps({"version": VERSION, **asdict(begun)}, indent=1).encode())
@@ -131,7 +131,7 @@ class Answers:
         with os.fdopen(os.dup(self._file.fileno()), "rb") as reading:
             while line := reading.readline(LINE_BYTES_MAX):
                 result = _result(line)
-                if result is None or result.cursor <= tally.cursor:
+                if result is None or result.cursor != tally.cursor + 1:
                     break
                 tally.add(result)
                 good += len(line)
