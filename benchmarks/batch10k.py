@@ -150,7 +150,7 @@ class _Round:
             self._report.add("accept_s", time.perf_counter() - began)
             assert reply.status_code == 202, reply.text
             batch: str = reply.json()["id"]
-            while (await client.get(f"/v1/batches/{batch}")).json()["counts"]["waiting"]:
+            while (await client.get(f"/v1/batches/{batch}")).json()["counts"]["waiting"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
             self._report.add("fed_s", time.perf_counter() - began)
         finally:
