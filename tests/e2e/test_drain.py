@@ -1,7 +1,11 @@
-"""Signals to stop: what runs is finished or handed back, what waits is there afterwards, nothing is paid twice."""
+"""Signals to stop: nothing new is taken, what runs is finished or handed back in time, nothing is paid twice."""
 
 from __future__ import annotations
 
+import re
+import time
+
+import httpx
 import pytest
 
 from llama_herder import Herder, Job
@@ -12,6 +16,7 @@ from tests.e2e.slow_model import tokens_for
 LONG_S = 4.0
 ANSWER_S = 100.0
 SLOTS = 2
+MARGIN_S = 20.0  # what a loaded machine may take on top of the drain: the last step, the last words, the process's end
 
 
 def busy(herder: Herder, tokens: int) -> tuple[list[Job], list[Job]]:
@@ -28,6 +33,18 @@ def lapses(up: Up, job: Job) -> tuple[str, str]:
     return fields["lapses_alone"], fields["lapses_company"]
 
 
+def started_ms(up: Up, job: Job) -> int:
+    """When its first attempt began."""
+    return int(up.ask(lambda broker: broker.hash_of("job", job.id))["started_ms"])
+
+
+def handed_back(up: Up) -> int:
+    """How many jobs the stopped worker gave back, by its own account."""
+    found = re.search(r"handed_back=(\d+)", up.line(r"worker-1 +│.*\] left "))
+    assert found
+    return int(found[1])
+
+
 @pytest.mark.parametrize("how", ["finished", "at the deadline", "at once"])
 def test_a_stopped_herd_goes_on_where_it_was(slow: str, how: str) -> None:
     settings = {"drain_ms": 100 if how == "at the deadline" else 60_000}
@@ -41,10 +58,19 @@ def test_a_stopped_herd_goes_on_where_it_was(slow: str, how: str) -> None:
         if how == "at once":
             up.tell()
             up.line(r"worker-1 │.*draining")
+        told = time.monotonic()
         up.stop()
+        took_s = time.monotonic() - told
+        assert handed_back(up) == (0 if how == "finished" else SLOTS)
+        if how != "finished":
+            assert took_s < MARGIN_S
+        assert "did not stop within" not in up.told()
+        again_ms = time.time() * 1000
         up.start()
         with up.client() as herder:
             ended = [herder.wait(job, ANSWER_S) for job in [*running, *queued]]
+        # Nothing was leased after the signal, although slots came free and jobs were in line.
+        assert all(started_ms(up, job) >= again_ms for job in queued)
         records = closed_books(up, [job.id for job in ended])
         assert {job.status for job in ended} == {"succeeded"}
         # An answer that the first herd gave is the first attempt's; what was handed back was run again.
@@ -64,6 +90,27 @@ def test_a_worker_that_is_stopped_by_hand_drains_and_another_takes_its_place(slo
             ended = [herder.wait(job, ANSWER_S) for job in [*running, *queued]]
         records = closed_books(up, [job.id for job in ended])
         assert {records[job.id].attempt for job in ended} == {1}
+        up.stop()
+
+
+def test_a_draining_worker_says_so_and_takes_nothing(slow: str) -> None:
+    with herd("--slots", str(SLOTS), "--model", slow, drain_ms=60_000) as up:
+        with up.client() as herder:
+            long = herder.submit("Long", tokens=tokens_for(herder, LONG_S, SLOTS))
+            until(lambda: herder.job(long.id).status == "running", "it runs")
+            pid = up.kill("worker-1", number=15)
+            up.line(r"worker-1 +│.*draining")
+            # One slot was free; there is none any more: what counts is what still works.
+            until(
+                lambda: [(w.slots, w.busy) for w in herder.workers().items] == [(1, 1)], "the list shows it"
+            )
+            assert 'herder_slots{model="slow"} 1.0' in httpx.get(f"{up.url}/metrics").text
+            late = herder.submit("Late", tokens=8)
+            ended = [herder.wait(job, ANSWER_S) for job in (long, late)]
+            up.until_restarted("worker-1", pid)
+        records = closed_books(up, [job.id for job in ended])
+        assert {records[job.id].attempt for job in ended} == {1}
+        assert started_ms(up, late) >= (records[long.id].ended_ms or 0) > 0
         up.stop()
 
 
