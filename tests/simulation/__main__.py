@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 
 from tests.simulation.mutants import MUTANTS, Mutant, broken
-from tests.simulation.seeds import EXPECTED, Finding, play
+from tests.simulation.seeds import EXPECTED, Finding, play, seeds_of
 from tests.simulation.server import private_redis
 
 CONTROL_SEEDS = 50
@@ -93,7 +93,7 @@ def hunt(first: int, steps: int) -> int:
     escaped = 0
     with private_redis() as url:
         for mutant in MUTANTS:
-            finding = caught(url, mutant, range(first, first + MUTANT_SEEDS), steps)
+            finding = caught(url, mutant, seeds_of(mutant.mood, first, MUTANT_SEEDS), steps)
             if finding is None:
                 escaped += 1
                 print(f"{mutant.name:30} NOT CAUGHT by {MUTANT_SEEDS} seeds")
@@ -102,7 +102,7 @@ def hunt(first: int, steps: int) -> int:
     return 1 if escaped else 0
 
 
-def caught(url: str, mutant: Mutant, seeds: range, steps: int) -> Finding | None:
+def caught(url: str, mutant: Mutant, seeds: Sequence[int], steps: int) -> Finding | None:
     """The first finding on a broken herd, None where it got away."""
     with broken(mutant):
         for seed in seeds:

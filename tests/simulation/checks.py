@@ -1,4 +1,7 @@
-"""Redis beside the reference: everything live after each step, everything there is now and then and at the end."""
+"""Redis beside the reference: everything live after each step, everything there is now and then and at the end.
+
+Jobs and money are here; batches and webhooks have checks of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +12,37 @@ from herder.audit import audit
 from herder.keys import leaked
 from herder.lifecycle import Status
 from herder.protocol import EventKind
-from tests.simulation.states import Job, Violation, expect
-from tests.simulation.world import MODEL, World
+from tests.simulation import batch_checks, webhook_checks
+from tests.simulation.states import Batch, Job, Violation, expect
+from tests.simulation.world import MODEL, Look, World
 
-# KEYS: time, queue, leases, books, callbacks, then as many of worker_jobs, account and job as ARGV says.
-SNAPSHOT = """
-local workers, accounts, at = tonumber(ARGV[1]), tonumber(ARGV[2]), 6
-local function each(count, read)
-  local found = {}
-  for i = 1, count do found[i] = read(KEYS[at]); at = at + 1 end
-  return found
-end
-return { redis.call('HGET', KEYS[1], 'now') or '0', redis.call('ZRANGE', KEYS[2], 0, -1),
-  redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES'), redis.call('HMGET', KEYS[4], 'revenue', 'mint'),
-  redis.call('XLEN', KEYS[5]), each(workers, function(key) return redis.call('SMEMBERS', key) end),
-  each(accounts, function(key) return redis.call('HMGET', key, 'available', 'held') end),
-  each(#KEYS - 5 - workers - accounts, function(key) return redis.call('HMGET', key, 'status', 'attempt', 'hold',
-    'worker', 'cancel', 'company', 'alone', 'captured', 'refunded', 'text') end) }
-"""
+FIELDS = (
+    "status", "attempt", "hold", "worker", "cancel", "company", "alone", "captured", "refunded", "text", "batch",
+    "batch_index", "custom_id", "webhook_url", "webhook_endpoint",
+)  # fmt: skip
 
 
 async def check_step(world: World) -> None:
-    """After every step: each live job in exactly one place, every balance right, whatever was touched as predicted."""
+    """After every step: each live job in exactly one place, every balance right, whatever was touched as predicted.
+
+    One look for all, since the way to Redis and back takes longer than everything else.
+    """
+    parts = [
+        _places(world),
+        _money(world),
+        _jobs(world),
+        batch_checks.look(world),
+        webhook_checks.look(world),
+    ]
+    world.touched.clear()
+    said = await world.look([command for commands, _ in parts for command in commands])
+    for commands, compare in parts:
+        compare(said[: len(commands)])
+        del said[: len(commands)]
+
+
+def _jobs(world: World) -> Look:
+    """The live jobs, those that were touched, and a few that have ended."""
     reference = world.reference
     jobs = {job_id: job for job_id, job in reference.jobs.items() if job.live}
     for job_id in world.touched:
@@ -39,27 +51,40 @@ async def check_step(world: World) -> None:
     ended = [job for job in reference.jobs.values() if not job.live]
     for job in world.rng.sample(ended, min(3, len(ended))):
         jobs[job.ask.job_id] = job
-    world.touched.clear()
-    now, queue, leases, books, callbacks, in_hands, accounts, fields = await _snapshot(world, list(jobs))
-    expect(int(now), reference.now, "time")
-    _check_places(world, queue, leases, in_hands)
-    _check_money(world, accounts, books)
-    expect(callbacks, reference.ended - len(world.entries_taken), "callbacks on their queue")
-    for job, seen in zip(jobs.values(), fields, strict=True):
-        expect(tuple(seen), _predicted(job), f"{job.ask.job_id} in Redis")
+
+    def compare(said: list[Any]) -> None:
+        for job, seen in zip(jobs.values(), said, strict=True):
+            expect(tuple(seen), _predicted(job), f"{job.ask.job_id} in Redis")
+
+    return [["HMGET", world.broker.keys("job", job_id), *FIELDS] for job_id in jobs], compare
 
 
-async def _snapshot(world: World, jobs: list[str]) -> list[Any]:
-    broker, keys = world.broker, world.broker.keys
-    names = [
-        keys("time"), keys("queue", MODEL), keys("leases"), keys("books"), keys("callbacks"),
-        *(keys("worker_jobs", worker) for worker in world.workers),
-        *(keys("account", account) for account in world.reference.accounts),
-        *(keys("job", job_id) for job_id in jobs),
-    ]  # fmt: skip
-    counts = (str(len(world.workers)), str(len(world.reference.accounts)))
-    found: list[Any] = await broker.fetch(broker.redis.eval(SNAPSHOT, len(names), *names, *counts))
-    return found
+def _places(world: World) -> Look:
+    """Time, the line, the leases, the workers' hands, the callback queue."""
+    keys, reference = world.broker.keys, world.reference
+
+    def compare(said: list[Any]) -> None:
+        now, queue, leases, callbacks, *in_hands = said
+        expect(int(now or 0), reference.now, "time")
+        _check_places(world, queue, leases, in_hands)
+        expect(callbacks, len(reference.callbacks), "callbacks on their queue")
+
+    commands = [
+        ["HGET", keys("time"), "now"],
+        ["ZRANGE", keys("queue", MODEL), "0", "-1"],
+        ["ZRANGE", keys("leases"), "0", "-1", "WITHSCORES"],
+        ["XLEN", keys("callbacks")],
+        *(["SMEMBERS", keys("worker_jobs", worker)] for worker in world.workers),
+    ]
+    return commands, compare
+
+
+def _money(world: World) -> Look:
+    """The books and every account's balances."""
+    keys, accounts = world.broker.keys, world.reference.accounts
+    commands = [["HMGET", keys("books"), "revenue", "mint"]]
+    commands += [["HMGET", keys("account", name), "available", "held"] for name in accounts]
+    return commands, lambda said: _check_money(world, said[1:], said[0])
 
 
 def _check_places(world: World, queue: list[bytes], leases: list[bytes], in_hands: list[list[bytes]]) -> None:
@@ -82,6 +107,8 @@ def _check_money(world: World, accounts: list[list[bytes]], books: list[bytes | 
     holds: Counter[str] = Counter()
     for job in reference.jobs.values():
         holds[job.ask.account] += job.hold
+    for batch in reference.batches.batches.values():
+        holds[batch.charge.account] += batch.unfed_fee
     total = revenue + mint
     for (name, account), (available, held) in zip(reference.accounts.items(), accounts, strict=True):
         expect((int(available), int(held)), (account.available, account.held), f"balances of {name}")
@@ -98,7 +125,7 @@ def _predicted(job: Job) -> tuple[bytes | None, ...]:
     def text(value: object) -> bytes:
         return str(value).encode()
 
-    ended = job.captured is not None
+    ended, webhook = job.captured is not None, job.ask.webhook
     return (
         text(job.status.value), text(job.attempt), text(job.hold),
         text(job.worker) if job.attempt else None,
@@ -108,29 +135,62 @@ def _predicted(job: Job) -> tuple[bytes | None, ...]:
         text(job.captured) if ended else None,
         text(job.ask.terms.fee - (job.captured or 0)) if ended else None,
         None if job.text is None else text(job.text),
+        text(job.batch.charge.batch) if job.batch else None,
+        text(job.index) if job.batch else None,
+        text(job.custom_id) if job.custom_id else None,
+        text(webhook.url) if webhook else None,
+        text(webhook.endpoint) if webhook else None,
     )  # fmt: skip
 
 
 async def check_all(world: World) -> None:
     """Every job that is remembered, the audit's fold of every posting, and no key that should not be there."""
-    world.touched += list(world.reference.jobs)
+    reference = world.reference
+    world.touched += [*reference.jobs, *reference.batches.batches, *reference.webhooks.deliveries]
     await check_step(world)
     report = await audit(world.broker)
-    expect(report.problems, (), "audit")
-    expect(len(report.rows), len(world.reference.accounts), "accounts in the audit")
-    broker = world.broker
-    live = frozenset(job_id for job_id, job in world.reference.jobs.items() if job.live)
+    # What is held for jobs and batches is folded in _check_ledger: the audit does not know of batches.
+    expect([problem for problem in report.problems if not problem.startswith("job ")], [], "audit")
+    expect(len(report.rows), len(reference.accounts), "accounts in the audit")
+    await _check_lists(world)
+    await webhook_checks.check_endpoints(world)
+    await check_keys(world)
+
+
+async def _check_lists(world: World) -> None:
+    """What each account's lists have: just what is remembered."""
+    reference, keys = world.reference, world.broker.keys
+    lists = {
+        "account_jobs": [(job.ask.account, name) for name, job in reference.jobs.items()],
+        "account_batches": [(b.charge.account, name) for name, b in reference.batches.batches.items()],
+        "deliveries": [(d.new.account, name) for name, d in reference.webhooks.deliveries.items()],
+        "endpoints": [(e.account, e.url) for e in reference.webhooks.endpoints.values()],
+    }
+    for kind, predicted in lists.items():
+        read = "HKEYS" if kind == "endpoints" else "ZRANGE"
+        more = [] if kind == "endpoints" else ["0", "-1"]
+        said = await world.look([[read, keys(kind, account), *more] for account in reference.accounts])
+        found = {
+            (account, name.decode())
+            for account, row in zip(reference.accounts, said, strict=True)
+            for name in row
+        }
+        expect(found, set(predicted), f"{kind} of all accounts")
+
+
+async def check_keys(world: World) -> None:
+    """No key that should not be there."""
+    broker, reference = world.broker, world.reference
+    live = {name for name, job in reference.jobs.items() if job.live or job.batch}
+    live |= {name for name, delivery in reference.webhooks.deliveries.items() if delivery.pending}
+    live |= set(reference.batches.batches)
     found = [key async for key in broker.redis.scan_iter(match=broker.keys.prefix + ":*", count=1_000)]
     pipe = broker.redis.pipeline(transaction=False)
     for key in found:
         pipe.pttl(key)
-    for account in world.reference.accounts:
-        pipe.zcard(broker.keys("account_jobs", account))
-    replies = await broker.fetch(pipe.execute())
-    lifetimes, listed = replies[: len(found)], replies[len(found) :]
-    expect(sum(listed), len(world.reference.jobs), "jobs in the accounts' lists")
+    lifetimes = await broker.fetch(pipe.execute())
     for key, ttl_ms in zip(found, lifetimes, strict=True):
-        if leaked(broker.keys.prefix, key.decode(), int(ttl_ms), live):
+        if leaked(broker.keys.prefix, key.decode(), int(ttl_ms), frozenset(live)):
             raise Violation(f"key {key.decode()} has leaked")
 
 
@@ -141,17 +201,19 @@ async def check_end(world: World) -> None:
     jobs = reference.jobs | reference.forgotten
     unended = [job_id for job_id, job in jobs.items() if job.live]
     expect(unended, [], "jobs that never ended")
-    left = [(fields["job"], fields["status"]) for _, fields in await broker.callbacks(100_000)]
-    told = Counter(world.entries_taken + left)
-    expect(told, Counter((job_id, job.status.value) for job_id, job in jobs.items()), "callbacks in all")
+    batches = reference.batches.batches | reference.batches.forgotten
+    unended = [name for name, batch in batches.items() if batch.ended_ms is None]
+    expect(unended, [], "batches that never ended")
+    left = [fields.get("job") or fields["batch"] for _, fields in await broker.callbacks(100_000)]
+    expect(Counter(world.subjects_taken + left), Counter([*jobs, *batches]), "callbacks in all")
     for account in reference.accounts:
-        await _check_ledger(world, account, jobs)
+        await _check_ledger(world, account, jobs, batches)
     for job in reference.jobs.values():
         await _check_log(world, job)
 
 
-async def _check_ledger(world: World, account: str, jobs: dict[str, Job]) -> None:
-    """captured + voided = reserved, once, for each job: read from the postings themselves."""
+async def _check_ledger(world: World, account: str, jobs: dict[str, Job], batches: dict[str, Batch]) -> None:
+    """captured + voided = reserved, once, for each job and each batch: read from the postings themselves."""
     sums: dict[str, Counter[str]] = {}
     times: Counter[tuple[str, str]] = Counter()
     rows, _ = await world.ledger.postings(account, before=None, limit=1_000_000)
@@ -159,12 +221,18 @@ async def _check_ledger(world: World, account: str, jobs: dict[str, Job]) -> Non
         if row.job_id is not None:
             sums.setdefault(row.job_id, Counter())[row.kind] += row.amount
             times[row.job_id, row.kind] += 1
+            batch = jobs[row.job_id].batch if row.job_id in jobs else batches[row.job_id]
+            expect(row.batch_id, batch and batch.charge.batch, f"batch of the postings of {row.job_id}")
     expect([pair for pair, count in times.items() if count > 1], [], "postings made twice")
     for job_id, job in jobs.items():
         if job.ask.account == account:
             fee, captured = job.ask.terms.fee, job.captured or 0
-            predicted = Counter(hold=fee, capture=captured, void=fee - captured)
+            predicted = Counter(hold=0 if job.batch else fee, capture=captured, void=fee - captured)
             expect(+sums.pop(job_id, Counter()), +predicted, f"postings of {job_id}")
+    for name, batch in batches.items():
+        if batch.charge.account == account:
+            predicted = Counter(hold=sum(job.ask.terms.fee for job in batch.jobs))
+            expect(+sums.pop(name, Counter()), +predicted, f"postings of {name}")
     expect(sums, {}, f"postings of {account} for no job")
 
 

@@ -1,22 +1,25 @@
-"""What happens around the ring in the simulation: sweeps, time, restarts of Redis, new prices, answered callbacks."""
+"""What happens around the ring in the simulation: sweeps, time, restarts of Redis, new prices, workers' comings."""
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
+from herder import broker
 from herder.broker import SWEEP_LIMIT
-from herder.deliveries import Deliveries
 from tests.simulation.states import expect
 from tests.simulation.world import CARD, MODEL, World
 
 
 async def sweep(world: World) -> None:
     """What lapsed goes back, what ended long ago is forgotten."""
-    assert len(world.reference.jobs) < SWEEP_LIMIT
+    limit = world.rng.choice((1, 2, 3, 7, SWEEP_LIMIT))
     world.tick()
     before = [job.ask.job_id for job in world.reference.running()]
     run_id = str((await world.broker.fetch(world.broker.redis.info("server")))["run_id"])
-    predicted = world.reference.sweep(run_id)
-    said = await world.broker.sweep()
-    world.note(f"sweep at {world.reference.now}: {said}", *before)
+    predicted = world.reference.sweep(run_id, limit)
+    with patch.object(broker, "SWEEP_LIMIT", limit):
+        said = await world.broker.sweep()
+    world.note(f"sweep {limit} at {world.reference.now}: {said}", *before)
     world.reference.counts["lapses"] += said[0]
     world.reference.counts["quarantines by the sweep"] += said[1]
     expect(said, predicted, "sweep")
@@ -58,19 +61,6 @@ async def change_prices(world: World) -> None:
     )
     world.note(f"prices {world.prices}")
     world.count("price changes")
-
-
-async def read_callbacks(world: World) -> None:
-    """The courier takes some callbacks off the queue; sometimes it dies between reading and taking."""
-    entries = await world.broker.callbacks(world.rng.randint(1, 10))
-    if world.chance(0.2) or not entries:
-        return
-    world.tick()
-    taken, _ = await Deliveries(world.broker).answer([(entry, None) for entry, _ in entries])
-    expect(taken, len(entries), "callbacks taken")
-    world.entries_taken += [(fields["job"], fields["status"]) for _, fields in entries]
-    world.note(f"callbacks taken: {taken}")
-    world.count("callbacks taken")
 
 
 async def come_and_go(world: World) -> None:

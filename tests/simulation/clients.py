@@ -17,6 +17,7 @@ from herder.errors import (
 )
 from herder.pricing import MILLI, Terms, base_fee, bid_fee
 from herder.protocol import Ask
+from tests.simulation import endpoints
 from tests.simulation.states import expect
 from tests.simulation.world import ACCOUNTS, MODEL, RICH, World
 
@@ -34,16 +35,15 @@ REFUSALS: dict[type[Exception], str] = {
 def make_ask(world: World) -> Ask:
     """A new ask at the current prices, seldom a wrong one."""
     rng = world.rng
-    world.made += 1
     tokens = rng.choice((1, 2, 8, 20, 60, 150, 380))
     milli = rng.choice((MILLI, MILLI, MILLI, 1_500, 3_217, 100_000))
     base = base_fee(world.prices, tokens)
     ask = Ask(
-        job_id=f"job{world.made}",
+        job_id=world.name("job_"),
         account=rng.choice(ACCOUNTS),
         key_id="key",
         model=MODEL,
-        prompt=f"prompt {world.made} é\n",
+        prompt=f"prompt {world.made + 1} é\n",
         tokens=tokens,
         terms=Terms(world.prices.set_prompt_fee, world.prices.fee_per_token, base, bid_fee(base, milli)),
         multiplier_milli=milli,
@@ -68,6 +68,8 @@ def make_ask(world: World) -> Ask:
 async def submit(world: World) -> None:
     """A new prompt; sometimes the reply is lost and it is asked again, in the same words or under a new job id."""
     ask = make_ask(world)
+    if world.chance(0.3):
+        ask = replace(ask, webhook=await endpoints.use(world, ask.account))
     await _submit(world, ask)
     world.asks.append(ask)
 
@@ -80,8 +82,7 @@ async def submit_again(world: World) -> None:
     if ask.job_id in world.reference.forgotten:
         return
     if ask.idempotency_key is not None and world.chance(0.5):
-        world.made += 1
-        ask = replace(ask, job_id=f"job{world.made}")
+        ask = replace(ask, job_id=world.name("job_"))
     await _submit(world, ask)
 
 
@@ -108,7 +109,7 @@ async def cancel(world: World) -> None:
     rng, jobs = world.rng, world.reference.jobs
     live = [job for job in jobs.values() if job.live]
     pool = live if live and world.chance(0.7) else list(jobs.values())
-    job_id = rng.choice(pool).ask.job_id if pool and world.chance(0.97) else "job0"
+    job_id = rng.choice(pool).ask.job_id if pool and world.chance(0.97) else "job_0"
     owner = jobs[job_id].ask.account if job_id in jobs else "ann"
     account = owner if world.chance(0.9) else rng.choice(ACCOUNTS)
     world.tick()

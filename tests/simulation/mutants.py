@@ -22,6 +22,7 @@ class Mutant:
     script: str
     old: str
     new: str = ""
+    mood: str = "jobs"  # of the seeds that are to find it
 
 
 MUTANTS = (

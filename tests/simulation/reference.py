@@ -1,51 +1,44 @@
-"""What must be true: jobs, money and time as a plain Python model. Predicts every reply; knows no Redis and no Lua.
+"""What must be true: jobs and money as a plain Python model. Predicts every reply; knows no Redis and no Lua.
 
 It was written from the table of the lifecycle, not from the scripts. The one thing it does not predict is which of
-the queued jobs a lease takes: it is told, and judges whether that was allowed.
+the queued jobs a lease takes: it is told, and judges whether that was allowed. Batches and webhooks have models of
+their own, which hang on this one.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from herder.lifecycle import TABLE, Status
-from herder.protocol import Ask, Chunk, Lease, Outcome, Settlement
-from tests.simulation.states import Account, Job, Violation, expect
+from herder.protocol import Ask, Chunk, Lease, Outcome, Settlement, Webhook
+from herder.settings import Settings
+from tests.simulation.batch_reference import BatchReference
+from tests.simulation.states import Account, Job, Time, Told, Violation, expect
+from tests.simulation.webhook_reference import WebhookReference, webhook_told
 
 ROWS = {row.row: (row.source, row.target) for row in TABLE}
 
 
-class Reference:
+class Reference(Time):
     """The whole herd. `rows` counts the rows of the lifecycle that happened, `counts` everything else of interest."""
 
-    def __init__(self, *, lease_ms: int, result_ttl_ms: int, depth_max: int) -> None:
-        self.lease_ms, self.result_ttl_ms, self.depth_max = lease_ms, result_ttl_ms, depth_max
+    def __init__(self, s: Settings) -> None:
+        super().__init__()
+        self.lease_ms, self.result_ttl_ms, self.depth_max = s.lease_ms, s.result_ttl_ms, s.queue_depth_max
+        self.batches = BatchReference(self)
+        self.webhooks = WebhookReference(self, s)
         self.accounts: dict[str, Account] = {}
         self.jobs: dict[str, Job] = {}
         self.forgotten: dict[str, Job] = {}
         self.remembered: dict[tuple[str, str], tuple[str, str]] = {}
         self.price_version = 0
         self.revenue = self.mint = 0
-        self.now = self.raw = 0
         self.run_id: str | None = None
         self.grace_until = 0
-        self.ended = 0
+        self.callbacks: deque[Told] = deque()  # those that nobody has taken yet
         self.rows: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-
-    # --- time ----------------------------------------------------------------------------------------------
-
-    def tick(self, raw: int) -> None:
-        """A script runs while the server's clock shows `raw`: time never runs back, it goes on at half speed."""
-        if raw >= self.now:
-            if raw > self.now:
-                self.now = self.raw = raw
-            return
-        self.raw = min(self.raw, raw)
-        if raw - self.raw >= 2:
-            self.now += (raw - self.raw) // 2
-            self.raw = raw
 
     # --- jobs by where they are ----------------------------------------------------------------------------
 
@@ -58,7 +51,8 @@ class Reference:
         held = [job for job in self.jobs.values() if job.status is Status.RUNNING]
         return held if worker is None else [job for job in held if job.worker == worker]
 
-    def _go(self, row: str, job: Job) -> None:
+    def go(self, row: str, job: Job) -> None:
+        """A row of the lifecycle happens to a job."""
         source, target = ROWS[row]
         expect(job.status, source, f"row {row} of {job.ask.job_id}")
         job.status = target
@@ -122,20 +116,34 @@ class Reference:
         if not job.live:
             return "ENDED"
         if job.status is Status.QUEUED:
-            self._end("h", job, 0)
+            self.end("h", job, 0)
             return "CANCELLED"
-        self._go("i0", job)
+        self.go("i0", job)
         job.cancel = True
         return "FLAGGED"
 
-    def _end(self, row: str, job: Job, capture: int) -> None:
-        self._go(row, job)
+    def end(self, row: str, job: Job, capture: int) -> None:
+        """A job ends: paid, told, counted in its batch."""
+        self.go(row, job)
         account = self.accounts[job.ask.account]
         account.held -= job.hold
         account.available += job.hold - capture
         self.revenue += capture
         job.captured, job.hold, job.ended_ms = capture, 0, self.now
-        self.ended += 1
+        item = job.batch is not None
+        self.tell(job.ask.job_id, job.ask.account, job.status.value, job.ask.webhook, item=item)
+        if item:
+            self.batches.item_ended(job)
+
+    def tell(self, subject: str, account: str, status: str, webhook: Webhook | None, *, item: bool) -> None:
+        """One callback for what has ended."""
+        heard = webhook_told(webhook, self.accounts[account].default, item=item)
+        self.callbacks.append(Told(subject, account, status, self.now, heard))
+
+    def forget(self, job_id: str) -> None:
+        """The record of an ended job goes."""
+        self.forgotten[job_id] = self.jobs.pop(job_id)
+        self.counts["job forgotten"] += 1
 
     # --- the worker's side ---------------------------------------------------------------------------------
 
@@ -152,7 +160,7 @@ class Reference:
             job = self.jobs[lease.job_id]
             expect((lease.account, lease.terms), (job.ask.account, job.ask.terms), f"lease of {lease.job_id}")
             expect((lease.prompt, lease.tokens), (job.ask.prompt, job.ask.tokens), f"lease of {lease.job_id}")
-            self._go("b", job)
+            self.go("b", job)
             job.attempt += 1
             expect(lease.attempt, job.attempt, f"attempt of {lease.job_id}")
             job.worker, job.company, job.next_index = worker, False, 0
@@ -178,7 +186,7 @@ class Reference:
                 words.append("LOST")
                 continue
             late = job.status is Status.QUEUED
-            self._go("l" if late else "r", job)
+            self.go("l" if late else "r", job)
             job.lease_until = self.now + self.lease_ms
             if late:  # late, not dead: the lapse is taken back
                 if job.company:
@@ -217,32 +225,32 @@ class Reference:
         late = job.status is Status.QUEUED
         job.settled_attempt = settlement.attempt
         if settlement.outcome is Outcome.FAILED:
-            self._end("m2" if late else "d", job, 0)
+            self.end("m2" if late else "d", job, 0)
             return "OK"
-        job.text = settlement.text
+        job.text, job.used = settlement.text, settlement.completion_tokens
         row = "i" if settlement.outcome is Outcome.CANCELLED else "m" if late else "c"
-        self._end(row, job, settlement.captured)
+        self.end(row, job, settlement.captured)
         return "OK"
 
     def release(
-        self, worker: str, held: Sequence[tuple[str, int]] | None, *, died: bool, killed: bool = False
+        self, worker: str, held: Sequence[tuple[str, int | None]], *, died: bool, killed: bool = False
     ) -> int:
-        """How many jobs are taken from the worker."""
-        taken = [job for job in self.running(worker) if held is None or (job.ask.job_id, job.attempt) in held]
-        blame = 0.5 if killed else 1.0
+        """How many jobs are taken from the worker; one by one, in this order. No attempt stands for any."""
+        own = {job.ask.job_id: job for job in self.running(worker)}
+        taken = [own[name] for name, attempt in held if name in own and attempt in (None, own[name].attempt)]
         for job in taken:
-            if not died:
-                self._back(job, "i2", "e")
+            if died:
+                self._lapse(job, "i2", "f2", "g2", 0.5 if killed else 1.0)
             else:
-                self._lapse(job, "i2", "f2", "g2", blame)
+                self._back(job, "i2", "e")
         return len(taken)
 
     def _back(self, job: Job, cancelled: str, requeued: str) -> None:
         """An attempt ends without an answer and without blame."""
         if job.cancel:
-            self._end(cancelled, job, 0)
+            self.end(cancelled, job, 0)
         else:
-            self._go(requeued, job)
+            self.go(requeued, job)
 
     def _lapse(self, job: Job, cancelled: str, requeued: str, failed: str, blame: float) -> bool:
         """An attempt ends because its worker died or went silent; true where that fails the job."""
@@ -252,25 +260,39 @@ class Reference:
         elif not job.cancel:
             job.blame_alone += blame
             if job.blame_alone >= 2:
-                self._end(failed, job, 0)
+                self.end(failed, job, 0)
                 return True
         self._back(job, cancelled, requeued)
         return False
 
     # --- the chores ----------------------------------------------------------------------------------------
 
-    def sweep(self, run_id: str) -> tuple[int, int]:
-        """(lapsed, quarantined); forgets what ended long ago."""
+    def sweep(self, run_id: str, limit: int) -> tuple[int, int]:
+        """(lapsed, quarantined), the longest lapsed first; then forgets what ended long ago."""
         if run_id != self.run_id:
             self.grace_until = self.now + self.lease_ms if self.run_id is not None else 0
             self.run_id = run_id
-        lapsed = [job for job in self.running() if job.lease_until <= self.now]
+        lapsed = sorted(
+            (job for job in self.running() if job.lease_until <= self.now),
+            key=lambda job: (job.lease_until, job.ask.job_id),
+        )[:limit]
         if self.now < self.grace_until:
             self.counts["lapse put off after a restart"] += len(lapsed)
             lapsed = []
         failed = [self._lapse(job, "i1", "f", "g", 1.0) for job in lapsed]
-        old = self.now - self.result_ttl_ms
-        for job_id in [name for name, job in self.jobs.items() if not job.live and job.ended_ms <= old]:
-            self.forgotten[job_id] = self.jobs.pop(job_id)
-            self.counts["job forgotten"] += 1
+        for ended_ms, entry in self.ended()[:limit]:
+            if ended_ms > self.now - self.result_ttl_ms:
+                break
+            subject = entry.partition(":")[0]
+            if subject in self.batches.batches:
+                self.batches.purge(subject, limit)
+                break  # one step of one batch at a time
+            self.forget(subject)
+        self.webhooks.sweep(limit)
         return len(lapsed), sum(failed)
+
+    def ended(self) -> list[tuple[int, str]]:
+        """(when, subject:account) of all jobs of their own and all batches that ended, oldest first."""
+        jobs = [job for job in self.jobs.values() if not job.live and job.batch is None]
+        found = [(job.ended_ms, f"{job.ask.job_id}:{job.ask.account}") for job in jobs]
+        return sorted(found + self.batches.ended())

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.__main__ import caught
 from tests.simulation.mutants import MUTANTS, Mutant
-from tests.simulation.seeds import Finding, play
+from tests.simulation.seeds import Finding, play, seeds_of
 from tests.simulation.server import private_redis
 
 SEEDS, STEPS = 6, 300
@@ -52,5 +52,5 @@ def _story(finding: Finding) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_script_is_caught(url: str, mutant: Mutant) -> None:
-    finding = caught(url, mutant, range(MUTANT_SEEDS), MUTANT_STEPS)
+    finding = caught(url, mutant, seeds_of(mutant.mood, 0, MUTANT_SEEDS), MUTANT_STEPS)
     assert finding is not None, f"{MUTANT_SEEDS} seeds did not notice {mutant.name}"

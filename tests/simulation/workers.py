@@ -194,13 +194,20 @@ async def release(world: World) -> None:
         pairs = list(dict(pairs).items()) if world.chance(0.9) else None
     world.tick()
     held = [job.ask.job_id for job in world.reference.running(worker.name)]
-    predicted = world.reference.release(worker.name, pairs, died=died, killed=killed)
+    taken_from = await _in_hands(world, worker) if pairs is None else pairs
+    predicted = world.reference.release(worker.name, taken_from, died=died, killed=killed)
     taken = await world.broker.release(worker.name, pairs, died=died, killed=killed)
     world.note(f"release {worker.name} {pairs} died={died} killed={killed}: {taken}", *held)
     world.count("kills" if killed else "supervised deaths" if died else "drains")
     expect(taken, predicted, f"release of {worker.name}")
     for job_id in [job_id for job_id, _ in pairs] if pairs is not None else list(worker.held):
         worker.drop(job_id)
+
+
+async def _in_hands(world: World, worker: Worker) -> list[tuple[str, int | None]]:
+    """What Redis says the worker holds: in which order that is, is nobody's business, but ends happen in it."""
+    (members,) = await world.look([["SMEMBERS", world.broker.keys("worker_jobs", worker.name)]])
+    return [(job_id.decode(), None) for job_id in members]
 
 
 async def vanish(world: World) -> None:

@@ -5,15 +5,21 @@ The views may be wrong (a reply was lost, a worker was away); the reference neve
 
 from __future__ import annotations
 
+import json
 import random
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from herder.batches import Batches, Charge, Item
 from herder.broker import Broker
 from herder.clock import SimulatedClock
+from herder.deliveries import Deliveries
 from herder.ledger import Ledger
 from herder.pricing import Prices
 from herder.protocol import Ask, Chunk, Lease, ModelCard, Settlement, WorkerStats
+from herder.webhook_records import NewDelivery
 from tests.simulation.reference import Reference
 from tests.simulation.states import Account
 
@@ -24,6 +30,26 @@ ACCOUNTS = ("ann", "bob", "cay", "poor", "whale")
 RICH = 10_000_000
 WHALE = 2**52 + 12_345_678_901  # amounts that do not fit the digits of a float's decimal form
 WORKERS = {"w1": (4, 400), "w2": (2, 1_000), "w3": (1, 200)}  # slots, KV cells
+EACH = """
+local said = {}
+for i, command in ipairs(cjson.decode(ARGV[1])) do said[i] = redis.call(unpack(command)) end
+return said
+"""
+
+# Reads of Redis, and what judges the replies: one for each.
+Look = tuple[list[list[str]], Callable[[list[Any]], None]]
+Answer = Sequence[tuple[str, NewDelivery | None]]
+
+
+@dataclass
+class Draft:
+    """A batch as its submission goes on: priced items, how many are stored, what is to be charged."""
+
+    charge: Charge
+    items: list[Item]
+    stored: int = 0
+    priced_again: bool = False  # what is stored has old prices
+    answered: bool = False  # the client believes that it is done
 
 
 @dataclass
@@ -75,25 +101,27 @@ class World:
     """Everything one seed plays with."""
 
     def __init__(self, broker: Broker, clock: SimulatedClock, seed: int) -> None:
-        s = broker.settings
         self.broker, self.clock, self.ledger = broker, clock, Ledger(broker, b"simulation")
         self.rng = random.Random(seed)
-        self.reference = Reference(
-            lease_ms=s.lease_ms, result_ttl_ms=s.result_ttl_ms, depth_max=s.queue_depth_max
-        )
+        self.batches, self.deliveries = Batches(broker), Deliveries(broker)
+        self.reference = Reference(broker.settings)
         self.workers = {name: Worker(name, *size) for name, size in WORKERS.items()}
         self.prices = Prices(10, 1, 0)
         self.asks: deque[Ask] = deque(maxlen=20)
         self.made = 0
-        self.entries_taken: list[tuple[str, str]] = []  # job, status of every callback that was taken
+        self.subjects_taken: list[str] = []  # of every callback that was taken
+        self.answers: deque[Answer] = deque(maxlen=5)  # of couriers, which may be given again
+        self.drafts: list[Draft] = []
+        self.attempts: list[tuple[str, int]] = []  # claimed and not yet answered for
+        self.attempts_over: deque[tuple[str, int]] = deque(maxlen=20)
         self.touched: list[str] = []
         self.step = 0
         self.log: deque[str] = deque(maxlen=LOG_LINES)
 
-    def note(self, text: str, *jobs: str) -> None:
-        """One line of the log; `jobs` are compared with Redis after this step even where they have ended."""
+    def note(self, text: str, *touched: str) -> None:
+        """One line of the log; `touched` (jobs, batches, deliveries) are compared with Redis though they have ended."""
         self.log.append(f"{self.step:5d}  {text}")
-        self.touched += jobs
+        self.touched += touched
 
     def count(self, what: str) -> None:
         """Count something of interest."""
@@ -102,6 +130,16 @@ class World:
     def chance(self, share: float) -> bool:
         """True for this share of the calls."""
         return self.rng.random() < share
+
+    def name(self, kind: str) -> str:
+        """A new id, such as `job_17`."""
+        self.made += 1
+        return f"{kind}{self.made}"
+
+    async def look(self, commands: list[list[str]]) -> list[Any]:
+        """What Redis answers to some reads, in one round trip and at one moment."""
+        said: list[Any] = await self.broker.fetch(self.broker.redis.eval(EACH, 0, json.dumps(commands)))
+        return said
 
     def tick(self) -> None:
         """Call before every broker method that runs a script."""

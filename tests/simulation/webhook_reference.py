@@ -1,0 +1,189 @@
+"""What must be true of webhooks: addresses, deliveries, attempts. A part of the reference; knows no Redis and no Lua.
+
+The one thing it does not predict is which of the hosts that are due has its turn: it is told, and judges that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from herder.deliveries import CLAIM_MARGIN_MS
+from herder.protocol import Webhook
+from herder.settings import Settings
+from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery
+from tests.simulation.states import Delivery, Endpoint, expect
+
+if TYPE_CHECKING:
+    from tests.simulation.reference import Reference
+
+OLD_SECRETS_MAX = 3
+
+
+class WebhookReference:
+    """Every endpoint and delivery. `host_max` attempts at a host at a time, each given up after `flight_ms`."""
+
+    def __init__(self, reference: Reference, s: Settings) -> None:
+        self._all = reference
+        self.host_max, self.flight_ms = s.webhook_host_concurrency, s.webhook_timeout_ms + CLAIM_MARGIN_MS
+        self.first_pause_ms = round(s.webhook_schedule_s[0] * 1000)
+        self.endpoints_max, self.rotation_ms = s.webhook_endpoints_max, s.webhook_rotation_ms
+        self.ttl_ms = s.webhook_ttl_ms
+        self.endpoints: dict[str, Endpoint] = {}
+        self.deliveries: dict[str, Delivery] = {}
+        self.forgotten: dict[str, Delivery] = {}
+
+    # --- endpoints -----------------------------------------------------------------------------------------
+
+    def ensure(self, account: str, url: str, endpoint: str, secret: str) -> tuple[str, str]:
+        """The word for the use of an address, and the id of its endpoint."""
+        if account not in self._all.accounts:
+            return "NO_ACCOUNT", ""
+        own = {name: e for name, e in self.endpoints.items() if e.account == account}
+        for name, known in own.items():
+            if known.url == url:
+                return ("DISABLED" if known.disabled_ms else "OK"), name
+        if len(own) >= self.endpoints_max:
+            return "FULL", ""
+        self.endpoints[endpoint] = Endpoint(account, url, secret, created_ms=self._all.now)
+        return "OK", endpoint
+
+    def change(self, op: str, account: str, endpoint: str, secret: str) -> str:
+        """The word for a rotation, a switch, a deletion."""
+        seen = self.endpoints.get(endpoint)
+        if seen is None or seen.account != account:
+            return "UNKNOWN"
+        if op == "rotate":
+            still = seen.old_secrets if seen.old_until_ms > self._all.now else ()
+            seen.old_secrets = (seen.secret, *still)[:OLD_SECRETS_MAX]
+            seen.secret = secret
+            seen.old_until_ms = self._all.now + self.rotation_ms
+        elif op == "enable":
+            seen.disabled_ms, seen.disabled_why = 0, ""
+        elif op == "disable":
+            seen.disabled_ms, seen.disabled_why = self._all.now, "by hand"
+        elif op == "default":
+            pass
+        else:
+            del self.endpoints[endpoint]
+            default = self._all.accounts[account].default
+            if default is not None and default.endpoint == endpoint:
+                self._all.accounts[account].default = None
+        return "OK"
+
+    # --- deliveries ----------------------------------------------------------------------------------------
+
+    def post(self, new: NewDelivery) -> None:
+        """A callback that somebody wants to hear of was taken."""
+        expect(new.id in self.deliveries, False, f"{new.id} is posted twice")
+        at = self._all.now + self.first_pause_ms
+        self.deliveries[new.id] = Delivery(new, self._all.now, due_ms=at, next_ms=at)
+
+    def hosts(self) -> dict[str, int]:
+        """When something can next be done for each host that has anything pending."""
+        found: dict[str, int] = {}
+        for host in sorted({d.new.host for d in self.deliveries.values() if d.pending}):
+            flights = [d.flight_ms for d in self.flights(host).values() if d.flight_ms is not None]
+            due = [d.due_ms for d in self.due(host).values() if d.due_ms is not None]
+            found[host] = min(flights + (due if len(flights) < self.host_max else []))
+        return found
+
+    def due(self, host: str) -> dict[str, Delivery]:
+        """A host's deliveries that wait for an attempt."""
+        return {n: d for n, d in self.deliveries.items() if d.new.host == host and d.due_ms is not None}
+
+    def flights(self, host: str) -> dict[str, Delivery]:
+        """A host's deliveries with an attempt under way."""
+        return {n: d for n, d in self.deliveries.items() if d.new.host == host and d.flight_ms is not None}
+
+    def claim(self, limit: int, turns: Sequence[str]) -> list[tuple[str, int]]:
+        """Which attempts are handed out to the hosts of `turns`, all that are due, in their order.
+
+        As many have a turn as there are attempts to be had, and these are shared out; in a host's share comes first
+        what is due longest.
+        """
+        now, counts = self._all.now, self._all.counts
+        expect(
+            sorted(turns),
+            sorted(host for host, at in self.hosts().items() if at <= now),
+            "hosts that are due",
+        )
+        claimed: list[tuple[str, int]] = []
+        served = turns[:limit]
+        for host in served:
+            for delivery in self.flights(host).values():
+                if delivery.flight_ms is not None and delivery.flight_ms <= now:
+                    delivery.flight_ms, delivery.due_ms = None, now
+                    counts["attempts given up"] += 1
+            due = sorted((d.due_ms, name) for name, d in self.due(host).items() if (d.due_ms or 0) <= now)
+            room = self.host_max - len(self.flights(host))
+            counts["a full host"] += len(due) > room
+            for _, name in due[: min(room, limit // len(served))]:
+                delivery = self.deliveries[name]
+                delivery.due_ms, delivery.flight_ms = None, now + self.flight_ms
+                delivery.attempt += 1
+                claimed.append((name, delivery.attempt))
+        return claimed
+
+    def attempted(self, result: Attempted) -> str:
+        """The word for what came of an attempt."""
+        delivery = self.deliveries.get(result.delivery)
+        if delivery is None or not delivery.pending or delivery.attempt != result.attempt:
+            return "STALE"
+        if delivery.answered == result.attempt:
+            return "STALE"
+        now = self._all.now
+        self._all.counts["late answers that count"] += delivery.flight_ms is None
+        delivery.flight_ms, delivery.due_ms, delivery.answered = None, None, result.attempt
+        delivery.tries += 1
+        delivery.last_ms, delivery.last_status, delivery.last_error = (
+            now,
+            result.response_status,
+            result.error,
+        )
+        endpoint = self.endpoints.get(delivery.new.endpoint)
+        if result.disable and endpoint is not None and not endpoint.disabled_ms:
+            endpoint.disabled_ms, endpoint.disabled_why = now, result.disable
+        if result.pause_ms is not None:
+            delivery.due_ms = delivery.next_ms = now + result.pause_ms
+        else:
+            delivery.status, delivery.ended_ms, delivery.next_ms = result.outcome, now, None
+        return "OK"
+
+    def redeliver(self, account: str, name: str) -> str:
+        """The word for a wish to have it again."""
+        delivery = self.deliveries.get(name)
+        if delivery is None or delivery.new.account != account:
+            return "UNKNOWN"
+        if delivery.pending:
+            return "PENDING"
+        endpoint = self.endpoints.get(delivery.new.endpoint)
+        if endpoint is None:
+            return "GONE"
+        if endpoint.disabled_ms:
+            return "DISABLED"
+        delivery.status, delivery.tries, delivery.ended_ms = DeliveryStatus.PENDING, 0, None
+        delivery.due_ms = delivery.next_ms = self._all.now
+        return "OK"
+
+    def sweep(self, limit: int) -> None:
+        """What ended long ago is forgotten."""
+        for _, entry in self.ended()[:limit]:
+            name = entry.partition(":")[0]
+            delivery = self.deliveries[name]
+            if (delivery.ended_ms or 0) <= self._all.now - self.ttl_ms:
+                self.forgotten[name] = self.deliveries.pop(name)
+                self._all.counts["delivery forgotten"] += 1
+
+    def ended(self) -> Sequence[tuple[int, str]]:
+        """(when, delivery:account) of each delivery that is over, oldest first."""
+        return sorted(
+            (d.ended_ms, f"{name}:{d.new.account}")
+            for name, d in self.deliveries.items()
+            if d.ended_ms is not None
+        )
+
+
+def webhook_told(webhook: Webhook | None, default: Webhook | None, *, item: bool) -> Webhook | None:
+    """Where an end is told: its own address, else the account's; of an item of a batch only its own."""
+    return webhook or (None if item else default)
