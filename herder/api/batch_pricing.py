@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from herder.api.offers import Sale, Wish, sale, static_sale, within
 from herder.errors import InvalidRequest
@@ -87,11 +87,10 @@ def _spread(prices: Prices, wants: Sequence[Want], wish: Wish, highest_milli: in
     whole = static_sale(prices, bases[-1], wish, highest_milli, "batch")
     fee, base = whole.terms.fee, whole.terms.base
     sums = [fee * reached // base for reached in bases] if base else [0] * len(bases)
+    fees = [reached - before for before, reached in pairwise([0, *sums])]
     sales = [
-        Sale(
-            Terms(prices.set_prompt_fee, prices.fee_per_token, each, 0), whole.multiplier_milli, offered=True
-        )
-        for each in own
+        Sale(Terms(prices.set_prompt_fee, prices.fee_per_token, *terms), whole.multiplier_milli, offered=True)
+        for terms in zip(own, fees, strict=True)
     ]
     return Bill(sales, sums, bases)
 
