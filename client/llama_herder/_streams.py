@@ -39,6 +39,7 @@ from llama_herder.types import Job
 E = TypeVar("E")
 
 RETRY_S_MAX = 30.0
+SUBMIT_S_MIN = 5.0
 EVENTS = "text/event-stream"
 JSON_LINES = "application/jsonl"
 
@@ -154,7 +155,7 @@ class _Following:
             left_s = self._deadline - self._patience.clock()
             if left_s <= 0:
                 raise self._late()
-            outcome = yield Open(self._request(), left_s if left_s < math.inf else None)
+            outcome = yield Open(self._request(), self._silence_s(left_s))
             if isinstance(outcome, Opened):
                 at = _LOCATION.search(outcome.headers.get("location", ""))
                 self.accepted(unquote(at[1]) if at else "")
@@ -166,6 +167,12 @@ class _Following:
             yield Close()
             yield Sleep(self._pause_s(outcome))
             self._attempt += 1
+
+    def _silence_s(self, left_s: float) -> float | None:
+        """The client's own where this is None. A submission is not hurried: its time only begins with its reply."""
+        if not self._job_id:
+            return None if self._timeout is None else max(self._timeout, SUBMIT_S_MIN)
+        return left_s if left_s < math.inf else None
 
     def _request(self) -> Send:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}

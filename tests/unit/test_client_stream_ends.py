@@ -49,10 +49,13 @@ def test_a_stream_ends_in_time_and_the_job_lives_on(kind: type[Herder | AsyncHer
     assert isinstance(followed.error, llama_herder.WaitTimeout)
     assert str(followed.error) == "job_1 has not ended after 60 s; it lives on: fetch it later by its id"
     assert followed.pauses.now - 1000 <= 60
-    reads = [request.extensions["timeout"]["read"] for request in script.seen[1:]]
-    assert reads[0] == 30
+    reads = [request.extensions["timeout"]["read"] for request in script.seen]
+    assert reads[:2] == [30, 30]
     assert 0 < reads[-1] < 5
     assert isinstance(follow(kind, Script(), submit=False, timeout=0).error, llama_herder.WaitTimeout)
+    script = Script()
+    follow(kind, script, timeout=0)
+    assert [request.extensions["timeout"]["read"] for request in script.seen] == [5]
 
 
 def test_a_loop_that_is_left_hangs_up() -> None:
