@@ -172,7 +172,9 @@ class _Results:
         except Unavailable as error:
             raise self._left(error) from None
         if batch.ended and self._cursor < batch.counts.ended and self._attempt > self._patience.tries:
-            raise NotFound(f"the results of {self._batch_id} from cursor {self._cursor} on are no longer kept")
+            raise NotFound(
+                f"the results of {self._batch_id} from cursor {self._cursor} on are no longer kept"
+            )
         return batch.ended and self._cursor >= batch.counts.ended
 
     def _alive(self) -> None:
