@@ -54,9 +54,9 @@ class Balanced:
                 return str(reply.json()["id"])
         raise AssertionError("no herder takes it")
 
-    def follow(self, job_id: str) -> Read:
-        """Every event of a job, wherever the line breaks."""
-        read = Read()
+    def follow(self, job_id: str, read: Read | None = None) -> Read:
+        """Every event of a job, wherever the line breaks; `read` may be watched meanwhile."""
+        read = read or Read()
         for url in self._turns():
             headers = {"Last-Event-ID": read.ids[-1]} if read.ids else {}
             try:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import httpx
 import pytest
 
 from llama_herder import Herder, Job
 from tests.e2e.books import closed_books
-from tests.e2e.herd import Up, herd, short_folder, until
+from tests.e2e.herd import DEMO, Up, herd, short_folder, until
+from tests.e2e.readers import Balanced, Read
 from tests.e2e.slow_model import tokens_for
 
 LONG_S = 4.0
+API_STOP_S = 9.0  # an API that waited for its readers would take ten
 ANSWER_S = 100.0
 SLOTS = 2
 MARGIN_S = 20.0  # what a loaded machine may take on top of the drain: the last step, the last words, the process's end
@@ -111,6 +116,29 @@ def test_a_draining_worker_says_so_and_takes_nothing(slow: str) -> None:
         records = closed_books(up, [job.id for job in ended])
         assert {records[job.id].attempt for job in ended} == {1}
         assert started_ms(up, late) >= (records[long.id].ended_ms or 0) > 0
+        up.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stream_keeps_no_herd_from_stopping_and_goes_on_at_the_next(slow: str, number: int) -> None:
+    with short_folder() as folder, herd("--model", slow, folder=folder, drain_ms=100) as up:
+        with up.client() as herder:
+            job = herder.submit("Long", tokens=tokens_for(herder, LONG_S, 1))
+        urls, read = [up.url], Read()
+        with ThreadPoolExecutor(1) as pool, closing(Balanced(urls, up.keys[DEMO])) as client:
+            reading = pool.submit(client.follow, job.id, read)
+            until(lambda: read.text, "the first words are out")
+            told = time.monotonic()
+            up.stop(number)
+            took_s = time.monotonic() - told
+            urls[0] = up.start().url
+            reading.result(ANSWER_S)
+        print(f"stopped in {took_s:.1f} s")
+        assert took_s < API_STOP_S
+        assert read.kinds.count("restarted") == 1
+        assert (read.job["status"], read.job["attempt"]) == ("succeeded", 2)
+        assert read.job["result"]["text"] == read.text
+        closed_books(up, [job.id])
         up.stop()
 
 
