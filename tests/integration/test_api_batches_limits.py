@@ -1,0 +1,115 @@
+"""What a batch may not be, said with its item; and that others are served while one is taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from herder.settings import Settings
+from tests.integration.api import CARD, Front, open_front, problem
+from tests.integration.batch_calls import LINES, posted
+
+
+@pytest.fixture
+async def front(settings: Settings) -> AsyncIterator[Front]:
+    async with open_front(settings) as front:
+        yield front
+
+
+async def test_unknown_models_and_texts_that_do_not_fit_are_named(front: Front) -> None:
+    reply = await front.client.post("/v1/batches", json={"prompts": ["a"], "tokens": 20, "model": "gone"})
+    problem(reply, 404, "unknown_model")
+    items = [{"prompt": "a"}, {"prompt": "b", "model": "gone"}, {"prompt": "c"}]
+    reply = await front.client.post("/v1/batches", json={"items": items, "tokens": 20})
+    assert problem(reply, 422, "invalid_request")["errors"][0]["field"] == "item 1: model"
+    longer: list[dict[str, Any]] = [{"prompt": "a"}, {"prompt": "b " * 4_000}, {"prompt": "c", "tokens": 510}]
+    reply = await front.client.post("/v1/batches", json={"items": longer, "tokens": 20})
+    errors = problem(reply, 422, "invalid_request")["errors"]
+    assert [error["field"] for error in errors] == ["item 1", "item 2"]
+    assert "do not fit the context" in errors[0]["message"]
+    assert await front.balances() == (1_000, 0)
+
+
+async def test_a_template_may_refuse_an_item(front: Front) -> None:
+    template = "{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}yes"
+    await front.worker(replace(CARD, template=template))
+    reply = await front.client.post("/v1/batches", json={"prompts": ["yes", "no", "yes", "no"], "tokens": 20})
+    errors = problem(reply, 422, "invalid_request")["errors"]
+    assert [error["field"] for error in errors] == ["item 1", "item 3"]
+    assert "not this" in errors[0]["message"]
+
+
+async def test_ten_thousand_and_one_get_advice(front: Front) -> None:
+    reply = await front.client.post("/v1/batches", json={"prompts": ["a"] * 10_001, "tokens": 20})
+    refusal = problem(reply, 422, "invalid_request")
+    assert "upload JSON lines" in refusal["detail"]
+    assert refusal["limit"] == 10_000
+
+
+async def test_a_body_has_a_cap_of_its_own(settings: Settings) -> None:
+    caps = {"body_bytes_max": 1_000, "batch_bytes_max": 5_000}
+    async with open_front(settings.model_copy(update=caps)) as front:
+        assert (await posted(front, {"prompts": ["a" * 100] * 20, "tokens": 1}))["total"] == 20
+        body = {"prompts": ["a" * 100] * 60, "tokens": 1}
+        refusal = problem(await front.client.post("/v1/batches", json=body), 413, "too_large")
+        assert "HERDER_BATCH_BYTES_MAX" in refusal["detail"]
+
+        async def undeclared() -> AsyncIterator[bytes]:
+            for _ in range(60):
+                yield b'{"prompt":"' + b"a" * 100 + b'"}\n'
+
+        reply = await front.client.post("/v1/batches?tokens=1", content=undeclared(), headers=LINES)
+        assert problem(reply, 413, "too_large")["limit"] == 5_000
+        assert front.herd.batches_open == 0
+        anonymous = await front.anonymous.post("/v1/batches", json=body)
+        problem(anonymous, 413, "too_large")
+
+
+async def test_only_so_many_are_read_at_once(front: Front) -> None:
+    going, reading = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"prompt":"a"}\n'
+        reading.set()
+        await going.wait()
+
+    waiting = [
+        asyncio.create_task(front.client.post("/v1/batches?tokens=1", content=slow(), headers=LINES))
+        for _ in range(4)
+    ]
+    while front.herd.batches_open < 4:
+        await reading.wait()
+        await front.herd.broker.ping()
+    refusal = problem(
+        await front.client.post("/v1/batches", json={"prompts": ["a"], "tokens": 1}), 503, "overloaded"
+    )
+    assert refusal["retry_after"] == 2
+    going.set()
+    assert [reply.status_code for reply in await asyncio.gather(*waiting)] == [202] * 4
+
+
+async def test_others_are_served_while_a_batch_is_taken(front: Front) -> None:
+    """Many requests come and go between the start of a large batch and its end."""
+    await front.herd.ledger.deposit("alice", 10**7, None)
+    taking = asyncio.create_task(
+        front.client.post("/v1/batches", json={"prompts": ["hello there"] * 5_000, "tokens": 20})
+    )
+    served = 0
+    while not taking.done():
+        assert (await front.client.get("/v1/account")).status_code == 200
+        served += 1
+    assert (await taking).status_code == 202
+    assert served >= 20
+
+
+async def test_full_redis_and_missing_workers(settings: Settings) -> None:
+    async with open_front(settings.model_copy(update={"refuse_without_worker": True})) as front:
+        await front.leave()
+        body = {"prompts": ["a"], "tokens": 20}
+        problem(await front.client.post("/v1/batches", json=body), 503, "no_worker")
+        front.herd.full = True
+        problem(await front.client.post("/v1/batches", json=body), 503, "overloaded")
