@@ -6,10 +6,10 @@ import argparse
 import asyncio
 import json
 
-from benchmarks import batch10k, depth, overhead
+from benchmarks import batch10k, depth, overhead, streams
 from benchmarks.report import Report
 
-ALL = {"overhead": overhead.run, "depth": depth.run, "batch10k": batch10k.run}
+ALL = {"overhead": overhead.run, "depth": depth.run, "streams": streams.run, "batch10k": batch10k.run}
 
 
 def main() -> None:
