@@ -23,8 +23,8 @@ from herder.lifecycle import LIVE
 from herder.protocol import JobRecord
 
 CONNECTION = "herder.connection"  # the ASGI extension in which `serve` gives the transport
-BUFFER_BYTES = 16_384  # of what is said and not yet sent, here
-SOCKET_BYTES = 65_536  # and in the kernel, which else keeps megabytes for a reader that takes nothing
+BUFFER_BYTES = 8_192  # of what is said and not yet sent, here
+SOCKET_BYTES = 32_768  # and in the kernel, which else keeps megabytes for a reader that takes nothing
 
 # A stream ends by the herd's own stop, which comes first and is not one for all apps of a process.
 AppStatus.enable_automatic_graceful_drain = False

@@ -26,8 +26,9 @@ from herder.lifecycle import LIVE, Status
 from herder.logs import get_logger
 from herder.protocol import Event, EventKind, JobRecord
 
-PAGE = 256  # events of one read of the log
-BACKLOG_MAX = 64  # messages kept of a job whose reader is slow; beyond that its log is read again
+PAGE = 32  # events of one read of the log: some kilobytes, which is what a reader that takes nothing may hold
+BACKLOG_MAX = 64  # messages kept for a reader that is slow; beyond that the log is read again
+SLOW_S = 1.0  # after which nothing is kept for it
 LOOK_S = 5.0  # silence after which the log is read, whatever the bell said
 RETRY_S = 2.0  # after a read that Redis did not answer
 
@@ -195,7 +196,8 @@ class Stream:
         self._heard_at = self._clock()
         if message == MISSED:
             self._read_at = 0.0
-        if len(self._messages) >= BACKLOG_MAX:
+        slow = self._saying_since is not None and self._heard_at - self._saying_since > SLOW_S
+        if slow or len(self._messages) >= BACKLOG_MAX:
             self._messages.clear()
             message = MISSED
         self._messages.append(message)
