@@ -20,6 +20,7 @@ from herder.errors import RedisUnavailable
 
 MEDIA_TYPE = "application/jsonl"
 PAGE = 100  # items of one read
+PIECE_BYTES = 65_536  # of one send, so that a slow reader of large answers is not taken for one that takes nothing
 LOOK_S = 2.0  # silence after which is read, whatever the bell said
 COALESCE_S = 0.02  # ends that come closer together than this are one read
 RETRIES_MAX = 15  # reads that Redis does not answer, LOOK_S apart, before the answer ends; the caller resumes
@@ -102,7 +103,8 @@ async def result_lines(herd: Herd, batch: str, cursor: int, *, follow: bool) -> 
         while not reader.ended:
             if page := await reader.page():
                 quiet_s = 0.0
-                yield page
+                for start in range(0, len(page), PIECE_BYTES):
+                    yield page[start : start + PIECE_BYTES]
             elif herd.stopping.is_set() or reader.ended:
                 return
             elif not await ear.heard(herd.stopping, min(LOOK_S, ping_s)):
