@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from herder.audit import audit
+from herder.batches import FeedState, item_id
 from herder.broker import Broker
-from tests.integration.ring import Ring
+from tests.integration.batch_bench import BatchBench
+from tests.integration.ring import MODEL, Ring
 
 Drift = Callable[[Broker, str], Awaitable[object]]
 
@@ -111,6 +113,91 @@ async def test_the_audit_passes_while_the_herd_is_at_work(broker: Broker) -> Non
 
     await asyncio.gather(serve(), check())
     assert done["audits"] >= 5
+
+
+BATCH_DRIFTS: dict[str, Drift] = {
+    "the batch's hold": changed("batch", "hold", "{job}"),
+    "what is not in line yet": changed("batch", "unfed_fee", "{job}"),
+    "how many are in line": changed("batch", "fed", "{job}"),
+    "the batch is gone": lambda broker, batch: broker.redis.delete(broker.keys("batch", batch)),
+    "the batch ended by hand": lambda broker, batch: broker.fetch(
+        broker.redis.hset(broker.keys("batch", batch), mapping={"status": "ended", "hold": 0})
+    ),
+    "an item's fee": lambda broker, batch: broker.fetch(
+        broker.redis.hincrby(broker.keys("job", item_id(batch, 2)), "fee", 1)
+    ),
+    "an item's hold": lambda broker, batch: broker.fetch(
+        broker.redis.hincrby(broker.keys("job", item_id(batch, 2)), "hold", 1)
+    ),
+    "an item is gone": lambda broker, batch: broker.redis.delete(broker.keys("job", item_id(batch, 2))),
+    "an item ended by hand": lambda broker, batch: broker.fetch(
+        broker.redis.hset(broker.keys("job", item_id(batch, 2)), mapping={"status": "succeeded", "hold": 0})
+    ),
+    "no posting of its hold": posting_of("hold"),
+    "no posting of a capture": posting_of("capture"),
+    "no posting of a void": posting_of("void"),
+}
+
+
+@pytest.mark.parametrize("drift", BATCH_DRIFTS)
+async def test_the_audit_notices_in_a_batch(broker: Broker, drift: str) -> None:
+    """Two items have ended, three are in line, one is not."""
+    bench = BatchBench(await Ring(broker).open("ann"))
+    batch = await bench.paid(6)
+    await bench.batches.feed(batch, 5)
+    await bench.serve(2)
+    assert (await audit(broker)).clean
+    await BATCH_DRIFTS[drift](broker, batch)
+    assert (await audit(broker)).problems
+
+
+@pytest.mark.parametrize("field", ["hold", "captured twice"])
+async def test_the_audit_notices_in_a_batch_that_has_ended(broker: Broker, field: str) -> None:
+    bench = BatchBench(await Ring(broker).open("ann"))
+    batch = await bench.paid(2)
+    await bench.fed(batch)
+    await bench.serve(2)
+    assert (await audit(broker)).clean
+    if field == "hold":
+        await changed("batch", "hold", batch)(broker, batch)
+    else:
+        (ledger, book, account) = (
+            broker.keys("ledger", "ann"),
+            broker.keys("books"),
+            broker.keys("account", "ann"),
+        )
+        twice = {"kind": "capture", "source": "held", "target": "revenue", "amount": 1, "job": item_id(batch, 0),
+                 "memo": "", "at": 1, "batch": batch}  # fmt: skip
+        await broker.fetch(broker.redis.xadd(ledger, twice))  # type: ignore[arg-type]
+        await broker.fetch(broker.redis.hincrby(book, "revenue", 1))
+        await broker.fetch(broker.redis.hincrby(account, "held", -1))
+    (problem,) = (await audit(broker)).problems
+    assert batch in problem
+
+
+async def test_the_audit_passes_while_batches_are_at_work(broker: Broker) -> None:
+    """Stored, charged, fed, answered, cancelled, ended: at no moment is any of it drift."""
+    bench = BatchBench(await Ring(broker).open("ann"))
+    done: Counter[str] = Counter()
+    line = broker.keys("queue", MODEL)
+
+    async def serve() -> None:
+        for i in range(12):
+            batch = await bench.paid(12)
+            while (await bench.batches.feed(batch, 5))[0] is FeedState.MORE:
+                await bench.serve(3)
+                if i % 3 == 0:
+                    await bench.batches.abandon("ann", batch)
+            await bench.serve(await broker.redis.zcard(broker.keys("queue", MODEL)))
+            done["served"] += 1
+
+    async def check() -> None:
+        while done["served"] < 12:
+            assert (await audit(broker)).problems == ()
+            done["audits"] += 1
+
+    await asyncio.gather(serve(), check(), check())
+    assert done["audits"] >= 10
 
 
 async def test_an_account_made_while_the_audit_begins_is_no_drift(
