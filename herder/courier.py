@@ -63,30 +63,48 @@ async def collect(ctx: dict[str, Any]) -> None:
     async with collecting:
         for _ in range(ROUNDS_MAX):
             taken = await posting.collect()
-            if not await _claim(ctx) and taken < CALLBACKS_A_ROUND:
+            if not await ctx["claims"].more() and taken < CALLBACKS_A_ROUND:
                 return
 
 
-async def _claim(ctx: dict[str, Any]) -> int:
-    """Queue what is due, as far as there is room; how many."""
-    queue: ArqRedis = ctx["redis"]
-    prefix, posting = ctx["prefix"], ctx["posting"]
-    room = ATTEMPTS_MAX - int(await queue.zcard(queue.default_queue_name))
-    if room <= 0:
-        return 0
-    claimed = await posting.deliveries.claim(room)
-    for delivery, attempt_ in claimed:
-        # An attempt has its number in its name: it is queued once, and never mistaken for another.
-        await queue.enqueue_job(
-            f"{prefix}:attempt", delivery, attempt_, _job_id=f"{prefix}:{delivery}:{attempt_}"
-        )
-    return len(claimed)
-
-
 async def attempt(ctx: dict[str, Any], delivery: str, number: int) -> None:
-    """Make one attempt to deliver a webhook."""
+    """Make one attempt to deliver a webhook; then there is room for another."""
     posting: Posting = ctx["posting"]
     await posting.attempt(delivery, number)
+    await ctx["claims"].more()
+
+
+class Claims:
+    """Attempts that are due become arq jobs, as far as there is room, and are begun without waiting for arq's poll."""
+
+    def __init__(self, worker: Worker, posting: Posting, prefix: str) -> None:
+        self._worker, self._posting, self._prefix = worker, posting, prefix
+        self._claiming = asyncio.Lock()
+        self._waiting = False
+
+    async def more(self) -> int:
+        """Claim what is due; how many. Whoever comes while another waits leaves it to that one."""
+        if self._waiting:
+            return 0
+        self._waiting = True
+        async with self._claiming:
+            self._waiting = False
+            return await self._more()
+
+    async def _more(self) -> int:
+        queue = self._worker.pool
+        room = ATTEMPTS_MAX - int(await queue.zcard(queue.default_queue_name))
+        if room <= 0:
+            return 0
+        claimed = await self._posting.deliveries.claim(room)
+        jobs = []
+        for delivery, number in claimed:
+            # An attempt has its number in its name: it is queued once, and never mistaken for another.
+            name = f"{self._prefix}:{delivery}:{number}"
+            await queue.enqueue_job(f"{self._prefix}:attempt", delivery, number, _job_id=name)
+            jobs.append(name.encode())
+        await self._worker.start_jobs(jobs)
+        return len(claimed)
 
 
 def redis_settings(url: str) -> RedisSettings:
@@ -112,7 +130,7 @@ async def courier(settings: Settings, *, handle_signals: bool = True) -> AsyncIt
         worker.ctx |= {
             "broker": broker,
             "posting": posting,
-            "prefix": settings.redis_prefix,
+            "claims": Claims(worker, posting, settings.redis_prefix),
             "collecting": asyncio.Lock(),
         }
         try:
