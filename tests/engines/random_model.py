@@ -33,12 +33,13 @@ CONTEXT = 2048
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a model is, and so how slow."""
+    """How large a model is, and so how slow; `mute` tokens at the vocabulary's start are never the likeliest."""
 
     embedding: int = 64
     layers: int = 2
     heads: int = 4
     feed_forward: int = 128
+    mute: int = 0
 
 
 SMALL = Shape()
@@ -144,6 +145,7 @@ def _tensors(vocab_size: int, shape: Shape, rng: np.random.Generator) -> dict[st
         "output_norm.weight": ones,
         "output.weight": weight(vocab_size, shape.embedding),
     }
+    tensors["output.weight"][: shape.mute] = 0
     for i in range(shape.layers):
         tensors |= {
             f"blk.{i}.attn_norm.weight": ones,
