@@ -1,0 +1,205 @@
+"""The client's batches against a real herder: every prompt answered once, whatever line breaks and whoever stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+import llama_herder
+from herder.broker import Broker
+from herder.protocol import Outcome
+from herder.settings import Settings
+from llama_herder import AsyncHerder, BatchResult, Herder, _async, _batch_calls
+from tests.integration.client_herd import FUNDS, Herd, running
+from tests.integration.ring import CARD, STATS
+
+PROMPTS = [f"prompt {n}" for n in range(12)]
+FEE, CAPTURED = 50, 13
+TEMPLATED = replace(CARD, template="{% for m in messages %}{{ m.content }}{% endfor %}")
+
+
+@pytest.fixture
+async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
+    async with running(settings, broker) as herd:
+        yield herd
+
+
+@pytest.fixture
+async def herder(herd: Herd) -> AsyncIterator[AsyncHerder]:
+    async with AsyncHerder(herd.url, herd.key) as herder:
+        yield herder
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_pause(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(_async, "_sleep", no_pause)
+
+
+async def work(herd: Herd, count: int, outcome: Outcome = Outcome.SUCCEEDED) -> None:
+    """End so many jobs."""
+    for _ in range(count):
+        await herd.work(3, outcome)
+
+
+async def all_of(results: AsyncIterator[BatchResult]) -> list[BatchResult]:
+    return [result async for result in results]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_map_answers_every_prompt(herd: Herd, herder: AsyncHerder, ordered: bool) -> None:
+    results = herder.map(PROMPTS, 40, ordered=ordered)
+    found, _ = await asyncio.gather(all_of(results), work(herd, 12))
+    assert sorted(result.index for result in found) == list(range(12))
+    key = (lambda result: result.index) if ordered else (lambda result: result.cursor)
+    assert found == sorted(found, key=key)
+    assert {(r.status, r.text, r.fee, r.captured, r.refunded) for r in found} == {
+        ("succeeded", "xxx", FEE, CAPTURED, FEE - CAPTURED)
+    }
+    assert results.batch is not None
+    ended = await herder.batch_status(results.batch)
+    assert (ended.status, ended.counts.succeeded, ended.captured, ended.held) == (
+        "ended",
+        12,
+        12 * CAPTURED,
+        0,
+    )
+    assert await herd.balance() == (FUNDS - 12 * CAPTURED, 0)
+
+
+async def test_the_sync_client_in_a_thread(herd: Herd) -> None:
+    items: Any = [
+        "one",
+        [{"role": "user", "content": "two"}],
+        {"custom_id": "c", "prompt": "three", "tokens": 20, "metadata": {"a": "b"}},
+    ]
+
+    def ask() -> tuple[list[BatchResult], llama_herder.Job]:
+        with Herder(herd.url, herd.key) as herder:
+            found = list(herder.map(items, 40, multiplier=2, metadata={"for": "a test"}))
+            return found, herder.job(found[2].job_id)
+
+    await herd.ring.broker.register_worker("w1", TEMPLATED, STATS, None)
+    (found, job), _ = await asyncio.gather(asyncio.to_thread(ask), work(herd, 3))
+    assert [(r.index, r.custom_id, r.fee) for r in found] == [(0, None, 100), (1, None, 100), (2, "c", 60)]
+    assert (job.custom_id, job.metadata, job.batch_id) == ("c", {"a": "b"}, job.raw["batch_id"])
+    assert job.batch_id is not None
+    assert job.batch_id.startswith("batch_")
+
+
+async def test_json_lines_are_the_same_batch(
+    herd: Herd, herder: AsyncHerder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: Any = {
+        "stop": ["a", "b"],
+        "raw": True,
+        "multiplier": 1.5,
+        "metadata": {"für": "♥"},
+        "top_p": 0.00001,
+    }
+    first = await herder.batch(PROMPTS, 40, idempotency_key="k", **options)
+    monkeypatch.setattr(_batch_calls, "ITEMS_MAX", 2)
+    again = await herder.batch(PROMPTS, 40, idempotency_key="k", **options)
+    assert (again.id, again.total, again.fee) == (first.id, 12, 12 * 75)
+    assert first.metadata == {"für": "♥"}
+    assert [one.id for one in await herder.batches()] == [first.id]
+    gone = await herder.cancel_batch(first)
+    assert gone.status in ("cancelling", "ended")
+    found = await all_of(herder.batch_results(first))
+    assert {result.status for result in found} == {"cancelled"}
+    assert len(found) == 12
+    assert await herd.balance() == (FUNDS, 0)
+
+
+async def test_refusals_name_items_and_charge_nothing(herd: Herd, herder: AsyncHerder) -> None:
+    with pytest.raises(llama_herder.InvalidRequest, match="item 1: tokens") as wrong:
+        await herder.batch(["a", {"prompt": "b", "tokens": 0}], 40)
+    assert wrong.value.errors[0][0] == "item 1: tokens"
+    with pytest.raises(llama_herder.InsufficientFunds) as poor:
+        await herder.batch(["x"] * 101, 40)
+    assert (poor.value.needed, poor.value.extra["affordable_items"]) == (5050, 100)
+    assert await herd.balance() == (FUNDS, 0)
+    some = await herder.batch(["x"] * 101, 40, charge="as_many_as_affordable")
+    assert (some.total, some.refused, some.balance) == (100, 1, 0)
+    await herder.cancel_batch(some)
+
+
+class _Cutting(httpx.AsyncHTTPTransport):
+    """Loses the first replies to submissions, and breaks every results stream after some bytes, more each time."""
+
+    def __init__(self, lost: int, step: int) -> None:
+        super().__init__()
+        self._lost, self._left, self._step = lost, 0, step
+        self.cursors: list[int] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if request.method == "POST" and self._lost:
+            self._lost -= 1
+            await response.aclose()
+            raise httpx.ReadError("the line broke")
+        if request.url.path.endswith("/results"):
+            self.cursors.append(int(request.url.params["cursor"]))
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            response.stream = _Cut(response.stream, self._left)
+            self._left += self._step
+        return response
+
+
+class _Cut(httpx.AsyncByteStream):
+    def __init__(self, inner: httpx.AsyncByteStream, left: int) -> None:
+        self._inner, self._left = inner, left
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._inner:
+            yield piece[: self._left]
+            self._left -= len(piece)
+            if self._left < 0:
+                raise httpx.ReadError("the line broke")
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_line_that_breaks_again_and_again_loses_nothing(herd: Herd) -> None:
+    line = _Cutting(lost=2, step=97)
+    async with AsyncHerder(herd.url, herd.key, transport=line) as herder:
+        found, _ = await asyncio.gather(all_of(herder.map(PROMPTS, 40)), work(herd, 12))
+        assert [result.index for result in found] == list(range(12))
+        assert len(await herder.batches()) == 1
+    assert len(line.cursors) > 5
+    assert line.cursors == sorted(line.cursors)
+    assert await herd.balance() == (FUNDS - 12 * CAPTURED, 0)
+
+
+async def test_results_outlive_the_herder(
+    herd: Herd, settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The herder stops while somebody follows, and comes back on the same port."""
+    away, back = asyncio.Event(), asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        away.set()
+        await back.wait()
+
+    monkeypatch.setattr(_async, "_sleep", pause)
+    port = httpx.URL(herd.url).port
+    async with AsyncHerder(herd.url, herd.key) as herder:
+        following = asyncio.create_task(all_of(herder.map(PROMPTS, 40)))
+        await work(herd, 5)
+        await herd.stop()
+        async with asyncio.timeout(30):
+            await away.wait()
+        async with running(settings, broker, port=port or 0, again=True) as again:
+            back.set()
+            await work(again, 7)
+            async with asyncio.timeout(30):
+                assert [result.index for result in await following] == list(range(12))
