@@ -20,6 +20,7 @@ from tests.integration.client_herd import FUNDS, Herd, Terminal, running
 PROMPTS = [f"prompt {n}" for n in range(12)]
 CAPTURED = 13
 IN = Path("in.txt")
+EXAMPLE = Path(__file__).parents[2] / "examples/batch.py"
 RUN = ["batch", "in.txt", "--text", "--tokens", "40", "-o", "out.jsonl"]
 OUT, STATE = Path("out.jsonl"), Path("out.jsonl.herder-batch")
 
@@ -98,6 +99,27 @@ async def test_a_file_of_prompts_and_its_bill(herd: Herd, terminal: Terminal) ->
     assert [answer["cursor"] for answer in answers()] == list(range(1, 13))
     assert left() == ["out.jsonl"]
     assert "ended" in (await terminal("batches")).out
+
+
+async def test_the_example(herd: Herd, terminal: Terminal) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, EXAMPLE, "one", "two", "three", stdout=PIPE, stderr=PIPE
+    )
+    (out, err), _ = await asyncio.gather(child.communicate(), work(herd, 3))
+    assert (child.returncode, out.count(b"\n  xxx\n")) == (0, 3)
+    assert b": 39 of 210 credits]" in err
+
+
+async def test_the_example_interrupted_cancels_the_rest(herd: Herd, terminal: Terminal) -> None:
+    child = await asyncio.create_subprocess_exec(sys.executable, EXAMPLE, stdout=PIPE, stderr=PIPE)
+    await work(herd, 1)
+    assert child.stdout is not None
+    async with asyncio.timeout(30):
+        await child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    _, err = await child.communicate()
+    assert (child.returncode, err) == (1, b"interrupted: the rest was cancelled\n")
+    assert await herd.balance() == (FUNDS - CAPTURED, 0)
 
 
 async def test_a_line_that_the_herder_refuses_is_named(herd: Herd, terminal: Terminal) -> None:
