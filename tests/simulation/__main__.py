@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 
 from tests.simulation.mutants import MUTANTS, Mutant, broken
-from tests.simulation.seeds import EXPECTED, Finding, play, seeds_of
+from tests.simulation.seeds import EXPECTED, WORDS, Finding, play, seeds_of
 from tests.simulation.server import private_redis
 
 CONTROL_SEEDS = 50
@@ -128,7 +128,7 @@ def _summary(seeds: int, steps: int, counts: Counter[str], seconds: float) -> st
     groups: dict[str, list[str]] = {}
     for what, times in sorted(counts.items()):
         group, _, word = what.partition(" ")
-        known = group in ("row", "submit", "cancel", "renew", "chunk", "settle", "pay", "clock", "operation")
+        known = group in ("row", "operation", *WORDS)
         groups.setdefault(group if known else "events", []).append(f"{word if known else what} {times}")
     lines = [f"{group:10} {', '.join(words)}" for group, words in groups.items()]
     lines.append(

@@ -40,7 +40,9 @@ async def store(world: World) -> None:
     """The next items of a batch, or the same again; some drafts are never gone on with."""
     _drop_forgotten(world)
     open_drafts = [draft for draft in world.drafts if not draft.answered]
-    if open_drafts and world.chance(0.7):
+    if world.drafts and world.chance(0.1):
+        draft = world.rng.choice(world.drafts)  # a step that arrives late: the batch may have been charged
+    elif open_drafts and world.chance(0.7):
         draft = world.rng.choice(open_drafts)
     else:
         draft = await _draft(world)

@@ -68,7 +68,7 @@ def make_ask(world: World) -> Ask:
 async def submit(world: World) -> None:
     """A new prompt; sometimes the reply is lost and it is asked again, in the same words or under a new job id."""
     ask = make_ask(world)
-    if world.chance(0.3):
+    if world.chance(0.5):
         ask = replace(ask, webhook=await endpoints.use(world, ask.account))
     await _submit(world, ask)
     world.asks.append(ask)

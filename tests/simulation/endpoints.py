@@ -52,6 +52,9 @@ async def change(world: World) -> None:
     """The owner, or somebody else, changes an address."""
     rng, known = world.rng, world.reference.webhooks.endpoints
     endpoint = rng.choice(list(known)) if known and world.chance(0.95) else "ep_0"
+    defaults = [account.default.endpoint for account in world.reference.accounts.values() if account.default]
+    if defaults and world.chance(0.3):
+        endpoint = rng.choice(defaults)
     owner = known[endpoint].account if endpoint in known else "ann"
     account = owner if world.chance(0.9) else rng.choice(ACCOUNTS)
     op, secret = rng.choice(OPS), world.name("secret")

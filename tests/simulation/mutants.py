@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 from herder import scripts
@@ -25,7 +25,7 @@ class Mutant:
     mood: str = "jobs"  # of the seeds that are to find it
 
 
-MUTANTS = (
+JOBS = (
     # The fence.
     Mutant("settle-no-fence", "settle", "if tonumber(job.attempt) ~= A.attempt or job.worker ~= A.worker then return"
            " 'STALE' end"),
@@ -78,6 +78,66 @@ MUTANTS = (
     Mutant("worker-leaks", "lease", "mark_company(A.worker)\n",
            "mark_company(A.worker); call('HSET', K.worker(A.worker), 'x', 1)\n"),
 )  # fmt: skip
+
+BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
+    # What is stored, and paid for once.
+    Mutant("store-after-charge", "store", "if status and status ~= 'storing' then return 'CHARGED' end"),
+    Mutant("store-behind-gap", "store", "if A.first_index > call('HLEN', K.batch_items(A.batch)) then return 'LOST'"
+           " end"),
+    Mutant("charge-no-balance-check", "charge", "if available < A.fee then return { 'POOR', available } end"),
+    Mutant("charge-no-replay", "charge", "if batch[1] and batch[1] ~= 'storing' then return { 'REPLAY', A.batch } end"),
+    Mutant("charge-no-idempotency-check", "charge", "if seen[2] then", "if false then"),
+    Mutant("charge-no-count-of-items", "charge", "if call('HLEN', K.batch_items(A.batch)) < A.total then return"
+           " { 'LOST' } end"),
+    Mutant("charge-no-persist", "charge", "call('PERSIST', K.batch(A.batch))"),
+    # Fed, counted, cancelled.
+    Mutant("feed-no-unfed-fee", "feed", "call('HINCRBY', key, 'unfed_fee', int(-unfed_fee))"),
+    Mutant("feed-ignores-depth", "feed", "if not cancelled and call('ZCARD', K.queue(new.model)) >= A.queue_depth_max"
+           " then state = 'FULL' break end"),
+    Mutant("feed-forgets-how-far", "feed", "call('HSET', key, 'fed', fed)"),
+    Mutant("feed-cancels-none-in-line", "feed", "    finish(job, 'cancelled', 0, 0, {})\n"),
+    Mutant("feed-flags-none-that-runs", "feed", "call('HSET', K.job(job.id), 'cancel', 1)"),
+    Mutant("feed-leaves-refused-items", "feed", "call('UNLINK', K.batch_items(A.batch))"),
+    Mutant("abandon-no-owner", "abandon", " or batch[2] ~= A.account"),
+    Mutant("end-item-no-hold", "settle", "call('HINCRBY', key, 'hold', int(-capture - void))"),
+    Mutant("end-item-no-result", "settle", "call('RPUSH', K.batch_results(job.batch), job.batch_index)"),
+    Mutant("unlease-still-running", "settle", "if job.batch then call('HINCRBY', K.batch(job.batch), 'running', -1)"
+           " end"),
+    Mutant("late-renewal-not-running", "renew", "if job.batch then call('HINCRBY', K.batch(job.batch), 'running', 1)"
+           " end"),
+    Mutant("batch-ends-untold", "settle", "  call('XADD', K.callbacks(), '*', 'batch', job.batch,",
+           "  local _ = (K.callbacks() .. '' == '') and call('XADD', K.callbacks(), '*', 'batch', job.batch,"),
+    Mutant("item-tells-the-default", "settle", "if thing.batch then return {} end"),
+    Mutant("batch-still-waits", "abandon", "if batch[3] ~= '1' then", "if false then"),
+    # Forgotten in steps.
+    Mutant("purge-leaves-items", "sweep", "    call('DEL', K.job(id), K.events(id))\n  end\n", "  end\n"),
+    Mutant("purge-in-one-step", "sweep", "if upto < total then call('HSET', K.batch(batch), 'purged', upto) return"
+           " false end"),
+    Mutant("purge-leaves-the-list", "sweep", "if seen[3] then call('ZREM', K.account_batches(seen[3]), batch) end"),
+))  # fmt: skip
+
+WEBHOOKS = tuple(replace(mutant, mood="webhooks") for mutant in (
+    Mutant("callback-posts-twice", "callback", "if mine == 1 and new", "if new"),
+    Mutant("callback-not-due", "callback", "reckon(new.host)"),
+    Mutant("claim-ignores-host-max", "claim", "math.min(A.host_max - call('ZCARD', K.flights(host)), share)", "share"),
+    Mutant("claim-no-lapse", "claim", "call('ZRANGEBYSCORE', K.flights(host), '-inf', NOW)", "{}"),
+    Mutant("claim-too-early", "claim", "K.due(host), '-inf', NOW, ", "K.due(host), '-inf', '+inf', "),
+    Mutant("claim-shares-nothing", "claim", "math.max(1, math.floor(A.limit / math.max(1, #hosts)))", "A.limit"),
+    Mutant("claim-keeps-its-turn", "claim", "local turn = not served and", "local turn ="),
+    Mutant("attempted-no-fence", "attempted", "tonumber(delivery[2]) ~= A.attempt or "),
+    Mutant("attempted-twice", "attempted", " or tonumber(delivery[3]) == A.attempt"),
+    Mutant("attempted-late-still-due", "attempted", "call('ZREM', K.due(host), A.delivery)"),
+    Mutant("attempted-never-expires", "attempted", "call('PEXPIRE', K.delivery(A.delivery), A.webhook_ttl_ms)"),
+    Mutant("redeliver-no-persist", "redeliver", "call('PERSIST', K.delivery(A.delivery))"),
+    Mutant("redeliver-no-owner", "redeliver", "if delivery[1] ~= A.account then return 'UNKNOWN' end"),
+    Mutant("redeliver-still-ended", "redeliver", "call('ZREM', K.delivered(), A.delivery .. ':' .. delivery[1])"),
+    Mutant("endpoint-no-owner", "endpoint", "if endpoint[1] ~= A.account then return { 'UNKNOWN' } end"),
+    Mutant("endpoint-default-stays", "endpoint", "if call('HGET', K.account(A.account), 'webhook_endpoint') =="
+           " A.endpoint then", "if false then"),
+    Mutant("deliveries-leak", "sweep", "call('ZREM', K.deliveries(account), id)"),
+))  # fmt: skip
+
+MUTANTS = (*JOBS, *BATCHES, *WEBHOOKS)
 
 
 @contextmanager

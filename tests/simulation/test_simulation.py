@@ -12,7 +12,7 @@ from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.seeds import Finding, play, seeds_of
 from tests.simulation.server import private_redis
 
-SEEDS, STEPS = 6, 300
+SEEDS, STEPS = 8, 300
 MUTANT_SEEDS, MUTANT_STEPS = 30, 400
 
 
@@ -38,6 +38,14 @@ async def test_some_seeds_find_nothing(url: str) -> None:
         "submit POOR",
         "submit REPLAY",
         "lapses",
+        "row h2",
+        "row i4",
+        "charge OK",
+        "charge REPLAY",
+        "feed FULL",
+        "batches ended",
+        "attempted STALE",
+        "attempts given up",
     ):
         assert counts[event], event
 
