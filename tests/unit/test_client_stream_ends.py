@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+from unittest.mock import ANY
 
 import httpx
 import pytest
 
 import llama_herder
-from llama_herder import AsyncHerder, Done, Herder
+from llama_herder import AsyncHerder, Done, Herder, _streams
+from llama_herder._core import Send
+from tests.unit.client_driver import URL, Clock, patience
 from tests.unit.stream_script import ALL, BOTH, DONE, FAILED, JOB, LOG, Script, follow, written
 
 
@@ -56,6 +59,18 @@ def test_a_stream_ends_in_time_and_the_job_lives_on(kind: type[Herder | AsyncHer
     script = Script()
     follow(kind, script, timeout=0)
     assert [request.extensions["timeout"]["read"] for request in script.seen] == [5]
+
+
+def test_the_time_is_up_in_the_middle_of_an_answer_too() -> None:
+    clock = Clock()
+    flow = _streams.following(JOB, None, URL, patience(clock), timeout=10, cancel_on_disconnect=False)
+    assert flow.send(None) == _streams.Open(Send("GET", f"/v1/jobs/{JOB}/events", headers=ANY), 10)
+    assert flow.send(_streams.Opened({})) == _streams.Read()
+    clock.now += 9
+    assert flow.send(b": ping\n\n") == _streams.Read()
+    clock.now += 1
+    with pytest.raises(llama_herder.WaitTimeout):
+        flow.send(b": ping\n\n")
 
 
 def test_a_loop_that_is_left_hangs_up() -> None:

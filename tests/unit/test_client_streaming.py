@@ -152,6 +152,12 @@ def test_a_stream_that_lives_is_followed_for_as_long_as_it_takes() -> None:
     assert followed.pauses.now - 1000 > 2 * _calls.OUTAGE_S
 
 
+def test_whoever_was_heard_is_hurried_to_again() -> None:
+    script, away = Script(), nothing(httpx.ConnectError("refused"))
+    script.faults = [away, away, away, lambda request: script.streamed(request, [b": ping\n\n"]), away]
+    assert follow(Herder, script, submit=False).pauses.taken == [0.25, 0.5, 1, 0.25, 0.5]
+
+
 @pytest.mark.parametrize(
     ("retry", "pause_s"),
     [(b"", 0.25), (b"retry: 0\n\n", 0.25), (b"retry: 2000\n\n", 3.0), (b"retry: 9999999\n\n", 45)],
