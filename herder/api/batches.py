@@ -49,14 +49,10 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 def _bodies() -> dict[str, Any]:
     """The two forms of a body, as documentation shows them."""
     extra = json_body(BatchRequest)
-    line = {"custom_id": "row-1", "prompt": "Name three colours.", "tokens": 40}
-    extra["requestBody"]["content"]["application/jsonl"] = {
-        "schema": {
-            "type": "string",
-            "description": "one item a line; the options are query parameters of the same names",
-        },
-        "example": str(line).replace("'", '"') + "\n",
-    }
+    line = '`{"custom_id": "row-1", "prompt": "Name three colours.", "tokens": 40}`'
+    description = f"one item a line, such as {line}; the options are query parameters of the same names"
+    lines = {"schema": {"type": "string", "description": description}}
+    extra["requestBody"]["content"]["application/jsonl"] = lines
     return extra
 
 
