@@ -6,6 +6,7 @@ Looks only while somebody waits in a line, and tells each only what changed. Kno
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from itertools import islice
 from typing import Protocol
 
@@ -59,7 +60,7 @@ class Lines:
         """Tell it from now on, first when its place is another than what it was told already."""
         self._places[waiting] = _Place(told)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="herder-lines")
+            self._task = asyncio.create_task(self._run(), name="herder-lines", context=Context())
 
     def forget(self, waiting: InLine) -> None:
         """It waits no longer."""

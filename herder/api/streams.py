@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from contextvars import Context
 
 from herder.api.lines import Lines
 from herder.api.market import Market
@@ -57,7 +58,11 @@ class Streams:
         self._open.add(stream)
         self._around.metrics.streams.inc()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look_after(), name="herder-streams")
+            self._task = asyncio.create_task(
+                self._look_after(),
+                name="herder-streams",
+                context=Context(),  # of no request
+            )
         return stream
 
     def close(self, stream: Stream) -> None:

@@ -1,0 +1,295 @@
+"""Event streams over sockets: what a reader gets however it is cut, what it costs others, and what a stop does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from herder.api import stream
+from herder.broker import Broker, connect
+from herder.embedded import EmbeddedRedis, socket_url
+from herder.errors import RedisUnavailable
+from herder.lifecycle import Status
+from herder.protocol import JobRecord
+from herder.settings import Settings
+from tests.integration.api import problem
+from tests.integration.streaming import CANCELS, Hand, serving, text_of
+
+WORDS = [f"{i}\u2028{'é' * (i % 3)}\r\n:" for i in range(40)]
+
+
+async def test_tokens_come_as_they_are_made_and_a_replay_is_the_same(
+    settings: Settings, broker: Broker
+) -> None:
+    hand = Hand(broker)
+    async with serving(settings) as herder:
+        job = await herder.submit()
+        async with herder.reading(job) as live:
+            await live.until_kind("queued")
+            lease = await hand.lease()
+            await live.until_kind("started")
+            for i, word in enumerate(WORDS):
+                await hand.say(lease, i, word)
+                await live.until(lambda i=i: sum(e.kind == "tokens" for e in live.events) == i + 1)  # type: ignore[misc]
+            await hand.settle(lease, "".join(WORDS), len(WORDS))
+            events = await live.rest()
+        assert text_of(events) == "".join(WORDS) == events[-1].shown["result"]["text"]
+        assert [event.event_id for event in events] == await hand.ids(job)
+        async with herder.reading(job) as again:
+            await again.rest()
+        assert again.text == live.text
+
+
+async def test_cut_after_every_event_at_two_herders_in_turn(settings: Settings, broker: Broker) -> None:
+    hand = Hand(broker)
+    async with serving(settings) as one, serving(settings, key=one.key) as two:
+        job = await one.submit()
+        events, after = [], None
+        lease = await hand.lease()
+        for turn in range(len(WORDS)):
+            herder = (one, two)[turn % 2]
+            async with herder.reading(job, after) as reader:
+                await hand.say(lease, turn, WORDS[turn])
+                await reader.until(lambda: reader.events)
+                events += reader.events
+                after = events[-1].event_id
+        await hand.settle(lease, "".join(WORDS), len(WORDS))
+        async with one.reading(job, after) as reader:
+            events += await reader.rest()
+    assert [event.event_id for event in events] == await hand.ids(job)
+    assert text_of(events) == "".join(WORDS)
+
+
+async def test_silence_is_filled_with_comments(settings: Settings, broker: Broker) -> None:
+    hand = Hand(broker)
+    async with serving(settings.model_copy(update={"stream_ping_ms": 100})) as herder:
+        job = await herder.submit()
+        async with herder.reading(job) as reader:
+            await reader.until(lambda: reader.text.count(": ping\n\n") == 3)
+            lease = await hand.lease()
+            await hand.settle(lease, "blue")
+            kinds = [event.kind for event in await reader.rest()]
+    assert kinds == ["queued", "started", "done"]
+
+
+async def test_a_reader_that_takes_nothing_is_dropped_and_can_resume(
+    settings: Settings, broker: Broker
+) -> None:
+    """Also with cancel_on_disconnect: it is the herder that went away, not the reader."""
+    hand = Hand(broker)
+    async with serving(settings.model_copy(update={"stream_send_ms": 300})) as herder:
+        job, other = await herder.submit(), await herder.submit()
+        lease = await hand.lease()
+        async with (
+            herder.reading(other) as bystander,
+            herder.lazy(job, query=CANCELS) as reader,
+        ):
+            await reader.until_kind("started")
+            said = 0
+            while not herder.sample("herder_streams_dropped_total"):
+                await hand.say(lease, said, "x" * 20_000)
+                said += 1
+            await herder.until_streams(1)
+            with pytest.raises(httpx.TransportError):
+                await reader.rest()
+            await bystander.until_kind("queued")
+        last = reader.events[-1].event_id
+        assert (await _record(broker, job)).cancel_requested is False
+        await hand.settle(lease, "x" * 20_000 * said, said)
+        async with herder.reading(job, last) as resumed:
+            events = [*reader.events, *(await resumed.rest())]
+        assert herder.sample("herder_streams_dropped_total") == 1
+    assert [event.event_id for event in events] == await hand.ids(job)
+    assert text_of(events) == "x" * 20_000 * said
+
+
+async def _record(broker: Broker, job: str) -> JobRecord:
+    record = await broker.job(job)
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize("leased", [False, True])
+@pytest.mark.parametrize("how", ["GET", "POST"])
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_going_away_cancels_only_what_asked_for_it(
+    settings: Settings, broker: Broker, how: str, cancels: bool, leased: bool
+) -> None:
+    hand = Hand(broker)
+    async with serving(settings) as herder, AsyncExitStack() as stack:
+        query = CANCELS if cancels else {}
+        if how == "GET":
+            job = await herder.submit()
+            reader = await stack.enter_async_context(herder.reading(job, query=query))
+            await reader.until_kind("queued")
+        else:
+            client = await stack.enter_async_context(herder.client())
+            body = {"prompt": "hello", "tokens": 20}
+            post = client.stream("POST", "/v1/jobs", params={"stream": "true", **query}, json=body)
+            job = (await stack.enter_async_context(post)).headers["location"].rpartition("/")[2]
+        lease = await hand.lease() if leased else None
+        await stack.aclose()
+        await herder.until_streams(0)
+        if not cancels:
+            record = await _record(broker, job)
+            assert (record.status, record.cancel_requested) == (
+                Status.RUNNING if leased else Status.QUEUED,
+                False,
+            )
+        else:
+            async with asyncio.timeout(10):
+                while not (
+                    (found := await _record(broker, job)).cancel_requested or found.status is Status.CANCELLED
+                ):
+                    pass
+        assert lease is None or lease.job_id == job
+
+
+async def test_a_stop_ends_streams_at_once_and_cancels_nothing(settings: Settings, broker: Broker) -> None:
+    """Also where a reader takes nothing, whose connection would otherwise be waited for."""
+    hand = Hand(broker)
+    async with AsyncExitStack() as readers:
+        async with serving(settings) as herder:
+            job, full = await herder.submit(), await herder.submit()
+            client = await readers.enter_async_context(herder.client())
+            reader = await readers.enter_async_context(herder.reading(job, client=client, query=CANCELS))
+            await reader.until_kind("queued")
+            await hand.lease()
+            lease = await hand.lease()
+            assert lease.job_id == full
+            await readers.enter_async_context(herder.lazy(full, query=CANCELS))
+            for i in range(100):
+                await hand.say(lease, i, "x" * 20_000)
+            blocked = herder.herd.streams._open
+            await herder.until(lambda: any(s._saying_since is not None for s in blocked))
+            began = time.monotonic()
+        assert time.monotonic() - began < 3
+        assert [event.kind for event in await reader.rest()] == ["queued", "started"]
+    for name in (job, full):
+        record = await _record(broker, name)
+        assert (record.status, record.cancel_requested) == (Status.RUNNING, False)
+
+
+async def test_no_more_streams_than_there_is_room_for(settings: Settings, broker: Broker) -> None:
+    async with serving(settings.model_copy(update={"streams_max": 2})) as herder, herder.client() as client:
+        job = await herder.submit()
+        before = (await client.get("/v1/account")).json()
+        async with herder.reading(job), herder.reading(job):
+            problem(await client.get(f"/v1/jobs/{job}/events"), 503, "overloaded")
+            body = {"prompt": "hello", "tokens": 20}
+            problem(await client.post("/v1/jobs?stream=true", json=body), 503, "overloaded")
+            assert (await client.get("/v1/account")).json() == before
+            assert herder.sample("herder_streams") == 2
+        await herder.until_streams(0)
+        async with herder.reading(job) as reader:
+            await reader.until_kind("queued")
+
+
+async def test_two_hundred_streams_hold_few_connections(settings: Settings, broker: Broker) -> None:
+    hand = Hand(broker)
+    before = len(await broker.redis.client_list())
+    settings = settings.model_copy(update={"rate_limit_per_minute": 10**6})
+    async with serving(settings) as herder, AsyncExitStack() as stack:
+        jobs = await asyncio.gather(*(herder.submit() for _ in range(200)))
+        opened = [stack.enter_async_context(herder.reading(job)) for job in jobs]
+        readers = await asyncio.gather(*opened)
+        assert herder.sample("herder_streams") == 200
+        leases = [await hand.lease() for _ in jobs]
+        await asyncio.gather(*(reader.until_kind("started") for reader in readers))
+        assert len(await broker.redis.client_list()) - before <= 10
+        for lease in leases:
+            await hand.settle(lease, "blue")
+        assert {(await reader.rest())[-1].kind for reader in readers} == {"done"}
+
+
+@pytest.fixture
+async def own_redis(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
+    """A redis-server that may be killed; it is started again with its data."""
+    redis = EmbeddedRedis(tmp_path / "d")
+    await redis.start()
+    yield redis
+    await redis.stop()
+
+
+async def test_redis_killed_in_the_middle(
+    settings: Settings, own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream stays open, says that it lives, and goes on with nothing lost and nothing twice."""
+    monkeypatch.setattr(stream, "RETRY_S", 0.05)
+    url = socket_url(own_redis.data_dir)
+    settings = settings.model_copy(update={"redis_url": url, "stream_ping_ms": 100})
+    broker = await connect(settings)
+    hand = Hand(broker)
+    async with serving(settings) as herder:
+        job = await herder.submit()
+        lease = await hand.lease()
+        async with herder.reading(job) as reader:
+            for i, word in enumerate(WORDS):
+                if i in (5, 25):
+                    await reader.until(lambda i=i: sum(e.kind == "tokens" for e in reader.events) == i)  # type: ignore[misc]
+                    assert own_redis.child is not None
+                    assert own_redis.child.process is not None
+                    own_redis.child.process.kill()
+                    pings = reader.text.count(": ping")
+                    await reader.until(lambda pings=pings: reader.text.count(": ping") > pings)  # type: ignore[misc]
+                    await _again(broker)
+                await hand.say(lease, i, word)
+            await hand.settle(lease, "".join(WORDS), len(WORDS))
+            events = await reader.rest()
+        assert [event.event_id for event in events] == await hand.ids(job)
+        assert text_of(events) == "".join(WORDS) == events[-1].shown["result"]["text"]
+    await broker.close()
+
+
+async def _again(broker: Broker) -> None:
+    """Until Redis answers."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await broker.ping()
+                return
+            except RedisUnavailable:
+                await asyncio.sleep(0)
+
+
+async def test_a_subscription_that_is_lost_again_and_again_loses_nothing(
+    settings: Settings, broker: Broker
+) -> None:
+    hand = Hand(broker)
+    async with serving(settings) as herder:
+        job = await herder.submit()
+        lease = await hand.lease()
+        async with herder.reading(job) as reader:
+            await reader.until_kind("started")
+            reading = asyncio.create_task(reader.rest())
+            for i in range(200):
+                await hand.say(lease, i, f"{i} ")
+                if i % 20 == 10:
+                    await broker.redis.client_kill_filter(_type="pubsub")
+            await hand.settle(lease, "", 200)
+            events = await reading
+    assert [event.event_id for event in events] == await hand.ids(job)
+
+
+async def test_a_burst_larger_than_what_is_kept_is_read_from_the_log(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "BACKLOG_MAX", 3)
+    monkeypatch.setattr(stream, "PAGE", 2)
+    hand = Hand(broker)
+    async with serving(settings) as herder:
+        job = await herder.submit()
+        lease = await hand.lease()
+        async with herder.reading(job) as reader:
+            await reader.until_kind("started")
+            for first in range(0, 300, 30):
+                await hand.say(lease, first, *(f"{i} " for i in range(first, first + 30)))
+            await hand.settle(lease, "", 300)
+            events = await reader.rest()
+    assert [event.event_id for event in events] == await hand.ids(job)
