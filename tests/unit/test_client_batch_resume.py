@@ -33,9 +33,17 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def test_a_refusal_leaves_nothing_behind(desk: Desk) -> None:
-    desk.script.faults = [desk.script.whole, problem(422, "invalid_request")]
-    assert desk()[0] == 2
-    assert (OUT.exists(), STATE.exists()) == (False, False)
+    poor = {"code": "insufficient_funds", "detail": "it costs 30", "affordable_items": 2}
+    for fault, exit_code in (
+        (problem(422, "invalid_request"), 2),
+        (problem(401, "invalid_key"), 3),
+        (lambda request: httpx.Response(402, json=poor), 4),
+    ):
+        desk.script.faults = [desk.script.whole, fault]
+        code, _, err = desk()
+        assert code == exit_code
+        assert ("--as-many-as-affordable begins with those" in err) == (code == 4)
+        assert (OUT.exists(), STATE.exists()) == (False, False)
 
 
 def test_a_reply_that_was_lost_for_good_is_found_by_the_next_run(desk: Desk) -> None:

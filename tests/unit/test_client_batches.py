@@ -163,9 +163,14 @@ def test_what_comes_twice_is_dropped_and_keep_alives_are_nothing(kind: Kind) -> 
     script = ended()
     rows = [line(found) for found in script.results()]
     script.faults = [
-        lambda request: script.streamed(
-            [b"\n", rows[0], rows[0], b"\r\n", rows[1][:5], rows[1][5:] + rows[0]]
-        ),
+        lambda request: script.streamed([
+            b"\n",
+            rows[0],
+            rows[0],
+            b"\r\n",
+            rows[1][:5],
+            rows[1][5:] + rows[0],
+        ]),
         problem(503, "redis_unavailable"),
         nothing(httpx.ConnectError("refused")),
     ]
@@ -200,6 +205,10 @@ def test_without_following_it_ends_with_what_there_is(kind: Kind) -> None:
     found, _, _ = both(kind, script, lambda h: h.batch_results(Batch(id=BATCH), cursor=1, follow=False))
     assert found == []
     assert len(script.seen) == 2
+    script.faults = [script.cut(20)]
+    found, _, _ = both(kind, script, lambda h: h.batch_results(BATCH, follow=False))
+    assert len(found) == 1
+    assert len(script.seen) == 4
 
 
 @BOTH

@@ -106,6 +106,8 @@ class BatchRun:
         except HerderError as error:
             if error.status in _NOT_TAKEN or (first and _refused(error)):
                 self._state.forget()
+            if error.extra.get("affordable_items"):
+                error.detail += "; --as-many-as-affordable begins with those"
             raise
         begun = begun.accepted(accepted.id, accepted.total, accepted.refused)
         answers.clear()
