@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -18,7 +19,7 @@ from typing import Any, cast
 import structlog
 from arq import cron, func
 from arq.connections import ArqRedis, RedisSettings
-from arq.worker import Worker
+from arq.worker import Retry, Worker
 
 from herder.batches import Batches
 from herder.broker import Broker, connect
@@ -26,7 +27,7 @@ from herder.deliveries import CLAIM_MARGIN_MS
 from herder.egress import Egress, Policy
 from herder.errors import SetupError
 from herder.feeding import feed_round
-from herder.posting import CALLBACKS_A_ROUND, Posting
+from herder.posting import CALLBACKS_A_ROUND, BrokenOff, Posting
 from herder.settings import Settings
 
 ATTEMPTS_MAX = 100  # under way or queued at a time; arq looks at each of them in every poll
@@ -70,7 +71,10 @@ async def collect(ctx: dict[str, Any]) -> None:
 async def attempt(ctx: dict[str, Any], delivery: str, number: int) -> None:
     """Make one attempt to deliver a webhook; then there is room for another."""
     posting: Posting = ctx["posting"]
-    await posting.attempt(delivery, number)
+    try:
+        await posting.attempt(delivery, number)
+    except BrokenOff:
+        raise Retry from None  # by the next courier, the very same attempt
     await ctx["claims"].more()
 
 
@@ -81,10 +85,11 @@ class Claims:
         self._worker, self._posting, self._prefix = worker, posting, prefix
         self._claiming = asyncio.Lock()
         self._waiting = False
+        self.over = False
 
     async def more(self) -> int:
         """Claim what is due; how many. Whoever comes while another waits leaves it to that one."""
-        if self._waiting:
+        if self._waiting or self.over:
             return 0
         self._waiting = True
         async with self._claiming:
@@ -116,30 +121,34 @@ def redis_settings(url: str) -> RedisSettings:
 
 
 @contextlib.asynccontextmanager
-async def courier(settings: Settings, *, handle_signals: bool = True) -> AsyncIterator[Worker]:
-    """A courier that is ready to `async_run`. On the way out its attempts are broken off; others will make them.
+async def courier(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+    """A courier that runs until the block ends; the task ends by itself only where something is wrong.
 
-    Raises SetupError.
+    On the way out its attempts are broken off; others will make them. Raises SetupError.
     """
     policy = Policy.of(settings)
     async with contextlib.AsyncExitStack() as stack:
         broker = await connect(settings)
         stack.push_async_callback(broker.close)
         posting = Posting(broker, await stack.enter_async_context(Egress(policy)))
-        worker = _worker(settings, handle_signals=handle_signals)
+        worker = _worker(settings)
+        claims = Claims(worker, posting, settings.redis_prefix)
         worker.ctx |= {
             "broker": broker,
             "posting": posting,
-            "claims": Claims(worker, posting, settings.redis_prefix),
+            "claims": claims,
             "collecting": asyncio.Lock(),
         }
+        running = asyncio.create_task(worker.async_run())
         try:
-            yield worker
+            yield running
         finally:
-            await _close(worker)
+            claims.over = True
+            posting.break_off()
+            await _close(worker, running)
 
 
-def _worker(settings: Settings, *, handle_signals: bool) -> Worker:
+def _worker(settings: Settings) -> Worker:
     """Its queue, its chores and its jobs carry the herd's prefix: arq's own key names do not."""
     prefix = settings.redis_prefix
     seconds = set(range(60))
@@ -172,18 +181,26 @@ def _worker(settings: Settings, *, handle_signals: bool) -> Worker:
         keep_result=0,
         max_jobs=ATTEMPTS_MAX + CHORES_MAX,
         poll_delay=POLL_S,
-        handle_signals=handle_signals,
+        handle_signals=False,
     )
 
 
-async def _close(worker: Worker) -> None:
-    """End everything that runs, whatever state Redis is in. arq itself would wait for the slowest receiver."""
-    running = [task for task in (worker.main_task, *worker.tasks.values()) if task is not None]
-    for task in running:
+async def _close(worker: Worker, running: asyncio.Task[None]) -> None:
+    """End everything, whatever state Redis is in, and however long a receiver takes.
+
+    Nothing new is begun, and what is not waiting for a receiver may end, so that no word to Redis is cut off.
+    """
+    worker.allow_pick_jobs = False
+    worker.cron_jobs = []
+    jobs = set(worker.tasks.values())
+    if jobs:
+        await asyncio.wait(jobs, timeout=CLOSE_S_MAX)
+    await asyncio.wait({running}, timeout=2 * POLL_S)
+    tasks = {running, *jobs}
+    for task in tasks:
         task.cancel()
-    if running:
-        await asyncio.wait(running, timeout=CLOSE_S_MAX)
-    for task in running:
+    await asyncio.wait(tasks, timeout=CLOSE_S_MAX)
+    for task in tasks:
         if task.done() and not task.cancelled():
             task.exception()  # seen, so that nobody reports it
     queue: ArqRedis | None = worker.ctx.get("redis")
@@ -192,10 +209,18 @@ async def _close(worker: Worker) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or until Redis is lost."""
-    async with courier(settings) as worker:
+    """Run until SIGTERM or SIGINT. Raises what Redis said when it was lost."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with courier(settings) as running:
         _log.info("courier ready")
-        await worker.async_run()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if running.done():
+            running.result()
 
 
 def run(settings: Settings) -> None:
@@ -206,8 +231,6 @@ def run(settings: Settings) -> None:
     logging.getLogger("arq.worker").setLevel(logging.WARNING)
     try:
         asyncio.run(serve(settings))
-    except asyncio.CancelledError:
-        return  # stopped in the middle of a chore, which the next courier runs again
     except SetupError:
         raise
     except Exception as error:

@@ -43,6 +43,10 @@ Callback = tuple[str, dict[str, str]]
 Answered = tuple[str, NewDelivery | None]
 
 
+class BrokenOff(Exception):
+    """The courier stops, and so did an attempt, in the middle; nothing is recorded of it."""
+
+
 class Posting:
     """Both halves, on a broker and a door to the outside."""
 
@@ -51,6 +55,14 @@ class Posting:
         self._egress = egress
         self._settings = broker.settings
         self.deliveries = Deliveries(broker)
+        self._sending: set[asyncio.Task[Answer]] = set()
+        self._over = False
+
+    def break_off(self) -> None:
+        """End what is being sent, and send nothing more: the courier stops."""
+        self._over = True
+        for sending in self._sending:
+            sending.cancel()
 
     # --- callbacks ---------------------------------------------------------------------------------------
 
@@ -120,6 +132,7 @@ class Posting:
         """Make one attempt that was claimed, and record what came of it; one that is over already is let go by.
 
         Where that cannot be recorded the attempt lapses and is made again: at least once, never silently not.
+        Raises BrokenOff, RedisUnavailable.
         """
         delivery = await self.deliveries.delivery(delivery_id_)
         if delivery is None or (delivery.status, delivery.attempt) != (DeliveryStatus.PENDING, attempt):
@@ -147,7 +160,19 @@ class Posting:
             "content-type": "application/json",
             **signed_headers(delivery.delivery, now_ms // 1000, body, secrets),
         }
-        return await self._egress.post(delivery.url, body, headers, self._settings.webhook_timeout_ms / 1000)
+        if self._over:
+            raise BrokenOff
+        timeout_s = self._settings.webhook_timeout_ms / 1000
+        sending = asyncio.create_task(self._egress.post(delivery.url, body, headers, timeout_s))
+        self._sending.add(sending)
+        try:
+            return await sending
+        except asyncio.CancelledError:
+            if self._over:
+                raise BrokenOff from None
+            raise
+        finally:
+            self._sending.discard(sending)
 
     async def _recorded(self, result: Attempted) -> bool:
         for _ in range(RECORD_TRIES - 1):

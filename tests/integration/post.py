@@ -19,7 +19,8 @@ from herder.webhook_records import Delivery, DeliveryStatus
 from tests.e2e.receiver import Receiver
 from tests.integration.ring import Ring
 
-WAIT_S = 30.0
+WAIT_S = 60.0
+TICK_S = 0.02
 
 
 def for_webhooks(settings: Settings, **more: object) -> Settings:
@@ -72,28 +73,23 @@ class Post:
 
     async def until_true(self, delivery: str, condition: Callable[[Delivery], bool]) -> Delivery:
         """Wait until something is true of a delivery."""
+        tick = asyncio.Event()
         async with asyncio.timeout(WAIT_S):
             while True:
                 found = await self.deliveries.delivery(delivery)
                 if found is not None and condition(found):
                     return found
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(tick.wait(), TICK_S)
 
     @contextlib.asynccontextmanager
     async def couriers(self, count: int = 1) -> AsyncIterator[None]:
         """So many couriers on these settings, until the block ends."""
         async with contextlib.AsyncExitStack() as stack:
-            workers = [
-                await stack.enter_async_context(courier(self.settings, handle_signals=False))
-                for _ in range(count)
-            ]
-            running = [asyncio.create_task(worker.async_run()) for worker in workers]
-            try:
-                yield
-            finally:
-                for task in running:
-                    assert not task.done(), "a courier ended by itself"
-                    task.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
+            running = [await stack.enter_async_context(courier(self.settings)) for _ in range(count)]
+            yield
+            for task in running:
+                assert not task.done(), "a courier ended by itself"
 
 
 @contextlib.asynccontextmanager

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import logging
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from standardwebhooks import Webhook as Standard
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from herder import logs
+from herder.protocol import Outcome
 from herder.settings import Settings
 from herder.webhook_records import DeliveryStatus
 from tests.e2e.receiver import HANG, Hit, Reply, receiving
@@ -47,8 +53,6 @@ async def test_a_failed_and_a_cancelled_job_are_told_too(settings: Settings) -> 
             accepted = await post.ring.submit("alice", webhook=webhook)
             await post.broker.cancel("alice", accepted.job_id)
             failed = await post.ring.submit("alice", webhook=webhook)
-            from herder.protocol import Outcome
-
             await post.ring.settle(await post.ring.lease_one(), 0, Outcome.FAILED)
             async with post.couriers():
                 await hits(receiver, 2)
@@ -218,19 +222,27 @@ async def test_a_job_whose_record_has_gone_is_told_of_in_short(settings: Setting
         assert (event["data"]["id"], event["data"]["truncated"]) == (job, True)
 
 
-async def test_neither_secret_nor_url_is_logged(
-    settings: Settings, capfd: pytest.CaptureFixture[str]
-) -> None:
-    from herder import logs
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """Everything that is logged, down to debug, as it is written."""
+    written, root = io.StringIO(), logging.getLogger()
+    before, level = list(root.handlers), root.level
+    logs.configure(Settings(log_level="debug", _env_file=None))  # type: ignore[call-arg]
+    (handler,) = root.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(written)
+    yield written
+    root.handlers[:], root.level = before, level
+    structlog.reset_defaults()
 
-    logs.configure(settings.model_copy(update={"log_level": "debug"}))
+
+async def test_neither_secret_nor_url_is_logged(settings: Settings, logged: io.StringIO) -> None:
     async with open_post(for_webhooks(settings, webhook_schedule_s=(0.0, 0.1))) as post:
         with receiving(lambda _: Reply(500)) as receiver:
             webhook = await post.webhook(f"{receiver.url}/hook?token=hush")
             async with post.couriers():
                 await post.until(await post.ended(webhook), DEAD)
             secret = await post.secret(webhook)
-    logged = "".join(capfd.readouterr())
-    assert "webhook attempt" in logged
-    assert secret.removeprefix("whsec_") not in logged
-    assert "hush" not in logged
+    assert "webhook attempt" in logged.getvalue()
+    assert secret.removeprefix("whsec_") not in logged.getvalue()
+    assert "hush" not in logged.getvalue()
