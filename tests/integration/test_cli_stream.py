@@ -9,6 +9,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,11 @@ async def test_the_command_prints_while_it_is_made_and_ctrl_c_cancels(herd: Herd
         out, err = await child.communicate()
     assert (child.returncode, out) == (130, b"")
     assert err.decode().splitlines()[-1].endswith("fee 50 · captured 12 · refunded 38 · balance 4 988")
+
+
+async def test_the_example_prints_an_answer(herd: Herd, terminal: Terminal) -> None:
+    example = Path(__file__).parents[2] / "examples" / "stream.py"
+    child = await asyncio.create_subprocess_exec(sys.executable, str(example), "hi", stdout=PIPE, stderr=PIPE)
+    (out, err), _ = await asyncio.gather(child.communicate(), answer(herd))
+    assert (child.returncode, out) == (0, b"xxxx")
+    assert err.decode().endswith("\n[succeeded, 14 credits]\n")
