@@ -34,7 +34,7 @@ test: $(STAMP) ## The whole test suite (ARGS="-k name" for a part)
 check: $(STAMP) ## Lint, format, types and tidiness
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy herder worker client tests tools benchmarks
+	$(BIN)/mypy herder worker client tests tools benchmarks examples
 	$(BIN)/python -m pytest -q tests/test_tidy.py
 
 simulate: $(STAMP) ## Run the herd under a simulated clock with faults (SEEDS=200)
