@@ -196,8 +196,14 @@ async def test_two_hundred_streams_hold_few_connections(settings: Settings, brok
     before = len(await broker.redis.client_list())
     settings = settings.model_copy(update={"rate_limit_per_minute": 10**6})
     async with serving(settings) as herder, AsyncExitStack() as stack:
-        jobs = await asyncio.gather(*(herder.submit() for _ in range(200)))
-        opened = [stack.enter_async_context(herder.reading(job)) for job in jobs]
+        jobs = [await herder.submit() for _ in range(200)]
+        clients = [
+            await stack.enter_async_context(herder.client()) for _ in range(20)
+        ]  # each is slow with many
+        opened = [
+            stack.enter_async_context(herder.reading(job, client=clients[i % 20]))
+            for i, job in enumerate(jobs)
+        ]
         readers = await asyncio.gather(*opened)
         assert herder.sample("herder_streams") == 200
         leases = [await hand.lease() for _ in jobs]
