@@ -29,6 +29,7 @@ __all__ = ["BatchRecord", "Batches", "Charge", "FeedState", "Item", "PricesChang
 FEED_STEP = 64  # items a script: each takes Redis 0.1 to 0.2 ms, and a lease waits for the script to end
 STORE_STEP = 250
 STEP_BYTES_MAX = 1_000_000  # of items a script
+LINE_PERCENT = 90
 STORING_TTL_MS = 3_600_000
 
 
@@ -116,16 +117,25 @@ class Batches:
                 return NotFound(f"no account {c.account}")
         raise AssertionError(f"unexpected reply of charge: {reply}")
 
-    async def feed(self, batch: str, limit: int = FEED_STEP) -> tuple[FeedState, int]:
-        """One step of a batch: the next items into the line, or out of it where it is cancelled; (state, fed)."""
+    async def feed(
+        self, batch: str, limit: int = FEED_STEP, line_max: int | None = None
+    ) -> tuple[FeedState, int]:
+        """One step of a batch: the next items into the line, or out of it where it is cancelled; (state, fed).
+
+        `line_max` is how long the line may become, HERDER_QUEUE_DEPTH_MAX where it is not said.
+        """
         s = self._settings
         arguments = {
             "batch": batch, "limit": limit, "window_ms": s.window_ms, "result_ttl_ms": s.result_ttl_ms,
-            "us_per_token_default": US_PER_TOKEN_UNMEASURED, "queue_depth_max": s.queue_depth_max,
+            "us_per_token_default": US_PER_TOKEN_UNMEASURED, "queue_depth_max": line_max or s.queue_depth_max,
             "bytes_max": STEP_BYTES_MAX,
         }  # fmt: skip
         state, fed = await self._broker.scripts.call("feed", arguments)
         return FeedState(text_of(state)), int(fed)
+
+    def line_share(self) -> int:
+        """How far batches may fill a line: the rest is for whoever submits one prompt, and would get a 503."""
+        return max(1, self._settings.queue_depth_max * LINE_PERCENT // 100)
 
     async def abandon(self, account: str, batch: str) -> None:
         """Mark a batch to be cancelled; `feed` does it. An ended one stays as it is. Raises NotFound."""

@@ -41,7 +41,7 @@ async def feed_round(batches: Batches, limit_s: float) -> int:
 async def _step(batches: Batches, batch: str) -> FeedState:
     """One step, and a pause as long as it took: half of Redis is for everybody else."""
     began = time.monotonic()
-    state, _ = await batches.feed(batch)
+    state, _ = await batches.feed(batch, line_max=batches.line_share())
     if state is FeedState.MORE:
         await asyncio.sleep(time.monotonic() - began)
     return state

@@ -25,6 +25,7 @@ from herder.api.state import Herd, herd_of
 from herder.batch_records import BatchRecord
 from herder.errors import (
     AccountSuspended,
+    BadRequest,
     Conflict,
     FeeTooLow,
     IdempotencyConflict,
@@ -41,6 +42,7 @@ from herder.lifecycle import Status
 from herder.records import KeyRecord
 
 BATCHES_AT_ONCE = 4  # bodies in this process's memory, each of up to HERDER_BATCH_BYTES_MAX
+UPLOAD_S_MAX = 300.0  # one of them
 _BATCH_ID = re.compile(r"batch_[0-9A-Za-z]{1,64}", re.ASCII)
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -108,7 +110,11 @@ async def submit(
 
 
 async def _asked(request: Request, herd: Herd, *, digest: bool) -> BatchAsk:
-    body = await counted_bytes(request, herd.settings.batch_bytes_max, "HERDER_BATCH_BYTES_MAX")
+    try:
+        async with asyncio.timeout(UPLOAD_S_MAX):
+            body = await counted_bytes(request, herd.settings.batch_bytes_max, "HERDER_BATCH_BYTES_MAX")
+    except TimeoutError:
+        raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send smaller batches") from None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     reading = batch_of_lines if kind in LINES_TYPES else batch_of_object
     return await reading(body, request.query_params.multi_items(), herd.settings, digest=digest)

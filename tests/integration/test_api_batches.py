@@ -145,3 +145,24 @@ async def test_lists_have_pages(front: Front) -> None:
     rest = (await front.client.get("/v1/batches", params={"limit": 2, "cursor": page["next"]})).json()
     assert [b["id"] for b in page["batches"] + rest["batches"]] == made[::-1]
     assert rest["next"] is None
+
+
+@pytest.mark.parametrize("per_item", [False, True])
+async def test_a_batch_may_name_where_its_end_is_told(front: Front, per_item: bool) -> None:
+    body = {
+        "prompts": ["a", "b"],
+        "tokens": 20,
+        "webhook_url": "https://example.com/x?a=1",
+        "webhook_per_item": per_item,
+    }
+    batch = await posted(front, body)
+    assert batch["webhook_url"] == "https://example.com/x?a=1"
+    await until_fed(front, batch)
+    for _ in range(2):
+        await front.answer()
+    told = [fields for _, fields in await front.herd.broker.callbacks(10)]
+    assert [("job" in fields, "webhook_url" in fields) for fields in told] == [
+        (True, per_item), (True, per_item), (False, True),
+    ]  # fmt: skip
+    assert (told[2]["batch"], told[2]["webhook_url"]) == (batch["id"], "https://example.com/x?a=1")
+    assert len({fields["endpoint"] for fields in told if "endpoint" in fields}) == 1

@@ -92,6 +92,18 @@ async def test_only_so_many_are_read_at_once(front: Front) -> None:
     assert [reply.status_code for reply in await asyncio.gather(*waiting)] == [202] * 4
 
 
+async def test_an_upload_that_never_ends_is_given_up(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("herder.api.batches.UPLOAD_S_MAX", 0.2)
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b'{"prompt":"a"}\n'
+        await asyncio.Event().wait()
+
+    reply = await front.client.post("/v1/batches?tokens=1", content=endless(), headers=LINES)
+    assert "did not come within" in problem(reply, 400, "bad_request")["detail"]
+    assert front.herd.batches_open == 0
+
+
 async def test_others_are_served_while_a_batch_is_taken(front: Front) -> None:
     """Many requests come and go between the start of a large batch and its end."""
     await front.herd.ledger.deposit("alice", 10**7, None)

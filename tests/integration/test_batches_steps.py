@@ -50,6 +50,17 @@ async def test_feeding_waits_for_room_in_line(settings: Settings, bench: BatchBe
     assert (await bench.record(batch)).status == "ended"
 
 
+async def test_a_batch_leaves_room_for_single_prompts(settings: Settings, bench: BatchBench) -> None:
+    bench.ring.broker.settings = settings.model_copy(update={"queue_depth_max": 10})
+    bench.batches = type(bench.batches)(bench.ring.broker)
+    batch = await bench.paid(20)
+    await feed_round(bench.batches, 5.0)
+    assert (await bench.record(batch)).fed == 9
+    await bench.ring.submit("bob")
+    with pytest.raises(Overloaded):
+        await bench.ring.submit("bob")
+
+
 async def test_a_step_of_large_items_is_short(bench: BatchBench) -> None:
     charge = await bench.charge(6)
     large = [item(index, input='{"prompt":"' + "x" * 400_000 + '"}') for index in range(6)]
