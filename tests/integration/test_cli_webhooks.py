@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -38,18 +37,6 @@ async def herd(reachable: Settings, broker: Broker) -> AsyncIterator[Herd]:
 @pytest.fixture
 def webhooks(herd: Herd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
     return Terminal(herd, monkeypatch, capsys)
-
-
-@contextlib.asynccontextmanager
-async def delivering(settings: Settings) -> AsyncIterator[None]:
-    """A courier, until the block ends."""
-    async with courier(settings, handle_signals=False) as worker:
-        task = asyncio.create_task(worker.async_run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 async def told(terminal: Terminal, *arguments: str) -> Any:
@@ -109,7 +96,7 @@ async def test_the_default_address(webhooks: Terminal) -> None:
 
 async def test_what_was_delivered(herd: Herd, webhooks: Terminal, reachable: Settings) -> None:
     assert "no deliveries" in (await webhooks("webhooks", "deliveries")).err
-    async with receiver(OK) as found, delivering(reachable):
+    async with receiver(OK) as found, courier(reachable):
         await webhooks("webhooks", "default", found.url)
         await asyncio.gather(webhooks("run", "hi", "--tokens", "4"), herd.work())
         (newest,) = await ended(herd, 1)
@@ -129,7 +116,7 @@ async def test_what_was_delivered(herd: Herd, webhooks: Terminal, reachable: Set
 
 
 async def test_what_was_given_up(herd: Herd, webhooks: Terminal, reachable: Settings) -> None:
-    async with receiver(BAD) as found, delivering(reachable):
+    async with receiver(BAD) as found, courier(reachable):
         run = ("run", "hi", "--tokens", "4")
         await webhooks("webhooks", "default", found.url)
         await asyncio.gather(webhooks(*run), herd.work())
