@@ -48,7 +48,7 @@ class Item:
             "model": self.model, "tokens": self.tokens, "base": self.base, "fee": self.fee,
             "multiplier_milli": self.multiplier_milli, "offered": int(self.offered),
             "head_start_ms": self.head_start_ms, "kv_tokens": self.kv_tokens, "input": self.input,
-            "metadata": json.dumps(self.metadata, ensure_ascii=False),
+            "metadata": json.dumps(self.metadata, ensure_ascii=False) if self.metadata else "{}",
         }  # fmt: skip
         if self.custom_id is not None:
             fields["custom_id"] = self.custom_id

@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from herder.api.batch_reading import SLICE, BatchAsk, Draft, Faults
 from herder.api.offers import Sale
@@ -41,7 +41,7 @@ class Fitted:
 
     def priced(self, sold: Sale, fee: int, doubling_ms: int, webhook: Webhook | None) -> Item:
         """The item as it is stored: `fee` credits of the batch's are its own."""
-        given = {"prompt": self.text, "stop": self.stop, "sampling": asdict(self.sampling)}
+        given = {"prompt": self.text, "stop": self.stop, "sampling": vars(self.sampling)}
         return Item(
             model=self.model,
             tokens=self.tokens,
