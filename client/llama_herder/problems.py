@@ -50,6 +50,11 @@ class InsufficientFunds(_Priced):
         """The most tokens that the balance covers at this price."""
         return self._int("max_affordable_tokens")
 
+    @property
+    def affordable_items(self) -> int | None:
+        """Of a batch: how many of its items, from the first on, the balance covers."""
+        return self._int("affordable_items")
+
 
 class FeeTooLow(_Priced):
     """The static `fee` that was offered is below the base fee."""
