@@ -30,13 +30,14 @@ from herder.feeding import feed_round
 from herder.posting import CALLBACKS_A_ROUND, BrokenOff, Posting
 from herder.settings import Settings
 
-ATTEMPTS_MAX = 100  # under way or queued at a time; arq looks at each of them in every poll
+ATTEMPTS_MAX = 100  # of one courier at a time; arq looks at each of them in every poll
 CHORES_MAX = 10  # jobs beside them, so that no number of slow receivers holds up a sweep
 ROUNDS_MAX = 20
 CHORE_S_MAX = 20
 FEED_S_MAX = 0.8  # of each second
 ATTEMPT_TRIES_MAX = 5  # of one arq job: how many couriers may be stopped in the middle of it
 POLL_S = 0.25
+GATHER_S = 0.02  # attempts that end so close together make room with one claim
 CLOSE_S_MAX = 3.0
 
 _log = structlog.get_logger("courier")
@@ -93,12 +94,13 @@ class Claims:
             return 0
         self._waiting = True
         async with self._claiming:
+            await asyncio.sleep(GATHER_S)
             self._waiting = False
             return await self._more()
 
     async def _more(self) -> int:
         queue = self._worker.pool
-        room = ATTEMPTS_MAX - int(await queue.zcard(queue.default_queue_name))
+        room = ATTEMPTS_MAX - self._worker.job_counter
         if room <= 0:
             return 0
         claimed = await self._posting.deliveries.claim(room)
