@@ -6,10 +6,16 @@ import argparse
 import asyncio
 import json
 
-from benchmarks import batch10k, depth, overhead, streams
+from benchmarks import batch10k, depth, overhead, streams, webhooks
 from benchmarks.report import Report
 
-ALL = {"overhead": overhead.run, "depth": depth.run, "streams": streams.run, "batch10k": batch10k.run}
+ALL = {
+    "overhead": overhead.run,
+    "depth": depth.run,
+    "streams": streams.run,
+    "batch10k": batch10k.run,
+    "webhooks": webhooks.run,
+}
 
 
 def main() -> None:
