@@ -73,13 +73,17 @@ class Feeder:
             self._rung.set()
 
     async def _run(self) -> None:
+        failing = False
         while True:
             await self._rung.wait()
             self._rung.clear()
             try:
                 await self._feed()
+                failing = False
             except HerderError as error:
-                log.warning("feeding goes on later", why=error.detail)
+                if not failing:  # once an outage, not once a try
+                    log.warning("feeding goes on later", why=error.detail)
+                failing = True
                 await asyncio.sleep(TRY_AGAIN_S)
                 self._rung.set()
             except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -184,3 +185,24 @@ async def test_many_feed_one_batch_and_each_item_joins_once(bench: BatchBench) -
     record = await bench.record(batch)
     assert (record.status, record.succeeded, record.captured) == ("ended", 200, 200 * 15)
     await clean(bench)
+
+
+async def test_a_feeder_goes_on_when_redis_is_back(
+    bench: BatchBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("herder.feeding.TRY_AGAIN_S", 0.01)
+    feed, failures = bench.batches.feed, [1, 1, 1]
+
+    async def failing(*args: Any, **more: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise RedisUnavailable("gone")
+        return await feed(*args, **more)
+
+    monkeypatch.setattr(bench.batches, "feed", failing)
+    batch = await bench.paid(100)
+    async with Feeder(bench.batches) as feeder:
+        feeder.want(batch)
+        while (await bench.record(batch)).fed < 100:
+            pass
+    assert failures == []
