@@ -100,8 +100,15 @@ async def _turns(world: World) -> dict[str, int]:
 
 async def answer(world: World) -> None:
     """What came of an attempt: it went well or badly, or it is answered for again, or long too late."""
-    rng = world.rng
-    if world.attempts_over and (not world.attempts or world.chance(0.25)):
+    rng, known = world.rng, world.reference.webhooks.deliveries
+    late = [
+        (name, attempt)
+        for name, attempt in [*world.attempts, *world.attempts_over]
+        if name in known and known[name].late(attempt)
+    ]
+    if late and world.chance(0.4):
+        name, attempt = rng.choice(late)
+    elif world.attempts_over and (not world.attempts or world.chance(0.25)):
         name, attempt = rng.choice(world.attempts_over)
     elif world.attempts:
         name, attempt = world.attempts.pop(rng.randrange(len(world.attempts)))

@@ -40,7 +40,7 @@ OPERATIONS: dict[Operation, int] = {
     batchers.feed: 7,
     batchers.abandon: 2,
     batchers.expire: 1,
-    endpoints.choose_default: 1,
+    endpoints.choose_default: 2,
     endpoints.change: 2,
     couriers.collect: 7,
     couriers.claim: 8,
@@ -51,7 +51,7 @@ OPERATIONS: dict[Operation, int] = {
 # What a seed has more of, or less, by module: a bit of everything seldom goes far in any direction. Seeds take turns.
 MOODS: dict[str, dict[str, float]] = {
     "jobs": {"batchers": 0.05, "endpoints": 0.05, "couriers": 0.1},
-    "batches": {"batchers": 2.5, "workers": 1.5, "endpoints": 0.5, "couriers": 0.2, "clients": 0.4},
+    "batches": {"batchers": 2.5, "workers": 1.5, "endpoints": 1, "couriers": 0.2, "clients": 0.4},
     "webhooks": {"couriers": 2.5, "endpoints": 2, "workers": 0.7, "batchers": 0.3},
     "all": {},
 }

@@ -158,6 +158,11 @@ class Delivery:
         """There will be another attempt."""
         return self.status is DeliveryStatus.PENDING
 
+    def late(self, attempt: int) -> bool:
+        """Whether this attempt was given up, and no other has been begun: its answer still counts."""
+        given_up = self.pending and self.flight_ms is None and self.attempt == attempt
+        return given_up and self.answered != attempt
+
 
 @dataclass(frozen=True)
 class Told:

@@ -42,7 +42,7 @@ async def test_some_seeds_find_nothing(url: str) -> None:
         "row i4",
         "charge OK",
         "charge REPLAY",
-        "feed FULL",
+        "feed MORE",
         "batches ended",
         "attempted STALE",
         "attempts given up",

@@ -133,7 +133,7 @@ class WebhookReference:
         if delivery.answered == result.attempt:
             return "STALE"
         now = self._all.now
-        self._all.counts["late answers that count"] += delivery.flight_ms is None
+        self._all.counts["late answers that count"] += delivery.late(result.attempt)
         delivery.flight_ms, delivery.due_ms, delivery.answered = None, None, result.attempt
         delivery.tries += 1
         delivery.last_ms, delivery.last_status, delivery.last_error = (

@@ -191,7 +191,7 @@ async def release(world: World) -> None:
     if not died or world.chance(0.3):
         known = [*worker.held.values(), *worker.ghosts]
         pairs = [held.pair for held in world.rng.sample(known, world.rng.randint(0, len(known)))]
-        pairs = list(dict(pairs).items()) if world.chance(0.9) else None
+        pairs = list(dict(pairs).items()) if world.chance(0.7) else None
     world.tick()
     held = [job.ask.job_id for job in world.reference.running(worker.name)]
     taken_from = await _in_hands(world, worker) if pairs is None else pairs
