@@ -11,10 +11,7 @@ from herder.audit import audit
 from herder.batches import FeedState, item_id
 from herder.broker import Broker
 from herder.clock import SimulatedClock
-from herder.errors import (
-    NotFound,
-    Overloaded,
-)
+from herder.errors import NotFound, Overloaded, RedisUnavailable
 from herder.feeding import Feeder, feed_round
 from herder.lifecycle import Status
 from herder.protocol import Outcome
