@@ -73,6 +73,7 @@ class Batches:
         PricesChanged, StoreLost.
         """
         c, s = charge, self._settings
+        assert c.total > 0, "a batch without items would never end"
         arguments = {
             "batch": c.batch, "account": c.account, "key_id": c.key_id, "models": list(c.models),
             "total": c.total, "refused": c.refused, "tokens": c.tokens, "base": c.base, "fee": c.fee,

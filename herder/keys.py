@@ -63,7 +63,7 @@ TABLE: dict[str, Key] = {
     "batches": Key(
         "batches", "zset", "live", "batches with items to put in line or to cancel, by creation time"
     ),
-    "account_batches": Key("account-batches:{}", "zset", "permanent", "batch ids by creation time"),
+    "account_batches": Key("account-batches:{}", "zset", "permanent", "batch ids by sequence number"),
     "endpoint": Key("endpoint:{}", "hash", "permanent", "a webhook address and its secrets"),
     "endpoints": Key("endpoints:{}", "hash", "permanent", "an account's webhook addresses → endpoint id"),
     "delivery": Key("delivery:{}", "hash", "job", "a webhook: its body, its attempts, what came of them"),
