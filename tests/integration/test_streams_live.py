@@ -83,7 +83,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_can_resume(
 ) -> None:
     """Also with cancel_on_disconnect: it is the herder that went away, not the reader."""
     hand = Hand(broker)
-    async with serving(settings.model_copy(update={"stream_send_ms": 300})) as herder:
+    async with serving(settings.model_copy(update={"stream_send_ms": 1_500})) as herder:
         job, other = await herder.submit(), await herder.submit()
         lease = await hand.lease()
         async with (
@@ -299,3 +299,33 @@ async def test_a_burst_larger_than_what_is_kept_is_read_from_the_log(
             await hand.settle(lease, "", 300)
             events = await reader.rest()
     assert [event.event_id for event in events] == await hand.ids(job)
+
+
+async def test_a_log_that_cannot_be_read_is_read_later_and_nothing_is_said_before(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bell still rings meanwhile; what it says comes after what is missing."""
+    monkeypatch.setattr(stream, "RETRY_S", 0.02)
+    settings = settings.model_copy(update={"stream_ping_ms": 100})
+    hand = Hand(broker)
+    async with serving(settings) as herder:
+        job = await herder.submit()
+        lease = await hand.lease()
+        await hand.say(lease, 0, "before ")
+        failures, read = 5, herder.herd.broker.events
+
+        async def events(*args: object, **options: object) -> object:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise RedisUnavailable("the test has taken it away")
+            return await read(*args, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(herder.herd.broker, "events", events)
+        async with herder.reading(job) as reader:
+            for i in range(1, 200):
+                await hand.say(lease, i, f"{i} ")
+            await herder.until(lambda: not failures)
+            await hand.settle(lease, "", 200)
+            found = await reader.rest()
+    assert [event.event_id for event in found] == await hand.ids(job)
