@@ -82,7 +82,7 @@ def serve(host: Host = None, port: Port = None, data_dir: DataDir = None, redis_
 
 
 def courier(data_dir: DataDir = None, redis_url: RedisUrl = None) -> None:
-    """Run the courier alone: lapsed leases, the callback queue."""
+    """Run the courier alone: lapsed leases, webhooks."""
     from herder import courier as herd_courier
     from herder import logs
 

@@ -16,7 +16,6 @@ from herder.deliveries import Deliveries
 from herder.egress import Answer, Egress
 from herder.errors import RedisUnavailable
 from herder.logs import get_logger
-from herder.protocol import JobRecord
 from herder.reads import job_record
 from herder.signatures import signed_headers
 from herder.webhook_records import Attempted, Delivery, DeliveryStatus, Endpoint, NewDelivery
@@ -40,6 +39,7 @@ RECORD_PAUSE_S = 0.5
 log = get_logger(__name__)
 
 Callback = tuple[str, dict[str, str]]
+Jobs = dict[str, dict[str, str]]
 Answered = tuple[str, NewDelivery | None]
 
 
@@ -80,20 +80,20 @@ class Posting:
                 await self.deliveries.answer(slice_)
         return len(callbacks)
 
-    async def _jobs(self, callbacks: Sequence[Callback]) -> dict[str, JobRecord]:
-        """The records of the jobs among these, in one round trip; without those that are no longer kept."""
+    async def _jobs(self, callbacks: Sequence[Callback]) -> Jobs:
+        """The hashes of the jobs among these, in one round trip; without those that are no longer kept."""
         ids = [fields["job"] for _, fields in callbacks if "job" in fields]
         pipe = self._broker.redis.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(self._broker.keys("job", job_id))
         found = zip(ids, await self._broker.fetch(pipe.execute()), strict=True)
         return {
-            job_id: job_record(job_id, {key.decode(): value.decode() for key, value in fields.items()})
+            job_id: {key.decode(): value.decode() for key, value in fields.items()}
             for job_id, fields in found
             if fields
         }
 
-    async def _new(self, fields: dict[str, str], jobs: dict[str, JobRecord]) -> NewDelivery:
+    async def _new(self, fields: dict[str, str], jobs: Jobs) -> NewDelivery:
         """The delivery of a callback."""
         subject = fields.get("job") or fields["batch"]
         kind = f"job.{fields['status']}" if "job" in fields else "batch.ended"
@@ -118,11 +118,11 @@ class Posting:
             body=body.decode(),
         )
 
-    async def _body(self, fields: dict[str, str], jobs: dict[str, JobRecord], link: str) -> bytes | None:
+    async def _body(self, fields: dict[str, str], jobs: Jobs, link: str) -> bytes | None:
         """What there is to say; None of what is no longer kept."""
         if "job" in fields:
             job = jobs.get(fields["job"])
-            return None if job is None else body_of_job(job, link)
+            return None if job is None else body_of_job(job_record(fields["job"], job), link)
         batch = await Batches(self._broker).batch(fields["batch"])
         return None if batch is None else body_of_batch(batch, link)
 

@@ -14,6 +14,7 @@ from standardwebhooks import Webhook as Standard
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from herder import logs
+from herder.posting import CALLBACKS_A_ROUND
 from herder.protocol import Outcome
 from herder.settings import Settings
 from herder.webhook_records import DeliveryStatus
@@ -206,6 +207,34 @@ async def test_a_deleted_endpoint_ends_what_is_pending_for_it(settings: Settings
                 found = await post.until(delivery, DEAD)
             assert found.last_error == "its endpoint was deleted"
             assert receiver.hits == []
+
+
+async def test_a_record_that_cannot_be_read_holds_nobody_up(settings: Settings) -> None:
+    async with open_post(for_webhooks(settings)) as post:
+        with receiving() as receiver:
+            webhook = await post.webhook(receiver.url)
+            broken, well = await post.ended(webhook), await post.ended(webhook)
+            key = post.broker.keys("job", broken.replace("msg_", "job_"))
+            await post.broker.fetch(post.broker.redis.hdel(key, "tokens"))
+            async with post.couriers():
+                await post.until(well, DELIVERED)
+                await post.until(broken, DELIVERED)
+            told = {hit.id: json.loads(hit.body)["data"]["truncated"] for hit in receiver.hits}
+        assert told == {broken: True, well: False}
+
+
+async def test_more_callbacks_than_a_round_are_all_taken(settings: Settings) -> None:
+    async with open_post(for_webhooks(settings)) as post:
+        pipe = post.broker.redis.pipeline(transaction=False)
+        for number in range(2 * CALLBACKS_A_ROUND + 1):
+            pipe.xadd(post.broker.keys("callbacks"), {"job": f"job_{number}", "status": "succeeded"})
+        await post.broker.fetch(pipe.execute())
+        with receiving() as receiver:
+            delivery = await post.ended(await post.webhook(receiver.url))
+            async with post.couriers():
+                await post.until(delivery, DELIVERED)
+            assert receiver.ids() == [delivery]
+        assert await post.broker.callbacks(1) == []
 
 
 async def test_a_job_whose_record_has_gone_is_told_of_in_short(settings: Settings) -> None:
