@@ -93,10 +93,13 @@ class Claims:
         if self._waiting or self.over:
             return 0
         self._waiting = True
-        async with self._claiming:
-            await asyncio.sleep(GATHER_S)
-            self._waiting = False
-            return await self._more()
+        try:
+            async with self._claiming:
+                await asyncio.sleep(GATHER_S)
+                self._waiting = False
+                return await self._more()
+        finally:
+            self._waiting = False  # also where it was broken off while it waited
 
     async def _more(self) -> int:
         queue = self._worker.pool
