@@ -82,7 +82,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_can_resume(
     settings: Settings, broker: Broker
 ) -> None:
     """Also with cancel_on_disconnect: it is the herder that went away, not the reader."""
-    hand = Hand(broker)
+    hand, said = Hand(broker), 30
     async with serving(settings.model_copy(update={"stream_send_ms": 1_500})) as herder:
         job, other = await herder.submit(), await herder.submit()
         lease = await hand.lease()
@@ -91,10 +91,9 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_can_resume(
             herder.lazy(job, query=CANCELS) as reader,
         ):
             await reader.until_kind("started")
-            said = 0
-            while not herder.sample("herder_streams_dropped_total"):
-                await hand.say(lease, said, "x" * 20_000)
-                said += 1
+            for i in range(said):
+                await hand.say(lease, i, "x" * 20_000)
+            await herder.until(lambda: herder.sample("herder_streams_dropped_total"))
             await herder.until_streams(1)
             with pytest.raises(httpx.TransportError):
                 await reader.rest()
