@@ -16,7 +16,7 @@ import structlog
 from herder.settings import Settings
 
 # A key in a log is a key that is stolen; a prompt in a log belongs to somebody.
-_KEY = re.compile(r"hk_[0-9A-Za-z]{6,}")
+_SECRET = re.compile(r"(hk_|whsec_)[0-9A-Za-z+/=]{6,}")
 _PRIVATE = frozenset({"prompt", "messages", "text", "api_key", "secret", "authorization"})
 _VALUE_CHARS_MAX = 4_000
 
@@ -74,10 +74,10 @@ def _shared_processors() -> list[Any]:
 
 
 def _redact(_: Any, __: str, event: Any) -> Any:
-    """Cut private fields, anything that looks like an API key, and endless values."""
+    """Cut private fields, anything that looks like an API key or a webhook's secret, and endless values."""
     for name, value in list(event.items()):
         if name in _PRIVATE:
             event[name] = "(not logged)"
         elif isinstance(value, str):
-            event[name] = _KEY.sub("hk_…", value[:_VALUE_CHARS_MAX])
+            event[name] = _SECRET.sub(r"\1…", value[:_VALUE_CHARS_MAX])
     return event

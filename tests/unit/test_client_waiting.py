@@ -31,7 +31,7 @@ def long_poll(clock: Clock, ends_at: float) -> Callable[[Send], Outcome]:
     """A herder whose job ends at a moment, and which answers as late as it is asked to."""
 
     def answer(send: Send) -> Outcome:
-        clock.now = min(clock.now + int(send.params.get("wait", 0)), max(ends_at, clock.now))
+        clock.now = min(clock.now + int(str(send.params.get("wait", 0))), max(ends_at, clock.now))
         return ok(id="job_1", status="succeeded" if clock.now >= ends_at else "running")
 
     return answer
