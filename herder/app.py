@@ -12,7 +12,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from herder.api import accounts, admin, batches, events, info, jobs, operations, problems, quote, schema, webhooks
+from herder.api import (
+    accounts,
+    admin,
+    batches,
+    events,
+    info,
+    jobs,
+    operations,
+    problems,
+    quote,
+    schema,
+    webhooks,
+)
 from herder.api.callers import proxy_networks
 from herder.api.envelope import Envelope
 from herder.api.market import Market

@@ -31,7 +31,7 @@ from herder.errors import InvalidRequest, SetupError
 __all__ = ["Answer", "Egress", "Policy", "Refused", "checked_url", "endpoint_of", "forbidden", "host_of"]
 
 TRIES_MAX = 4  # addresses of one name that are tried
-LOOKUPS_MAX = 128  # names at the same time: more than a courier has attempts, so that no slow name server holds up another
+LOOKUPS_MAX = 128  # names at a time, more than a courier has attempts: no name server holds up another
 RETRY_AFTER_S_MAX = 86_400.0
 ERROR_CHARS_MAX = 200
 

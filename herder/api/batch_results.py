@@ -20,7 +20,7 @@ from herder.errors import RedisUnavailable
 
 MEDIA_TYPE = "application/jsonl"
 PAGE = 100  # items of one read
-PIECE_BYTES = 65_536  # of one send, so that a slow reader of large answers is not taken for one that takes nothing
+PIECE_BYTES = 65_536  # of one send: a slow reader of large answers is not one that takes nothing
 LOOK_S = 2.0  # silence after which is read, whatever the bell said
 COALESCE_S = 0.02  # ends that come closer together than this are one read
 RETRIES_MAX = 15  # reads that Redis does not answer, LOOK_S apart, before the answer ends; the caller resumes

@@ -71,7 +71,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "DepositRequest": {"deposit": {"value": {"amount": 5000, "deposit_id": "invoice-17", "memo": "invoice 17"}}},
     "AdjustRequest": {"correction": {"value": {"amount": -100, "memo": "paid twice"}}},
     "EndpointRequest": {"endpoint": {"value": {"url": "https://example.com/hooks/herd"}}},
-    "DefaultRequest": {"default": {"value": {"url": "https://example.com/hooks/herd"}}, "none": {"value": {"url": None}}},
+    "DefaultRequest": {
+        "default": {"value": {"url": "https://example.com/hooks/herd"}},
+        "none": {"value": {"url": None}},
+    },
     "KeyRequest": {"key": {"value": {"role": "client", "label": "laptop"}}},
 }  # fmt: skip
 

@@ -163,14 +163,16 @@ def test_what_comes_twice_is_dropped_and_keep_alives_are_nothing(kind: Kind) -> 
     script = ended()
     rows = [line(found) for found in script.results()]
     script.faults = [
-        lambda request: script.streamed([
-            b"\n",
-            rows[0],
-            rows[0],
-            b"\r\n",
-            rows[1][:5],
-            rows[1][5:] + rows[0],
-        ]),
+        lambda request: script.streamed(
+            [
+                b"\n",
+                rows[0],
+                rows[0],
+                b"\r\n",
+                rows[1][:5],
+                rows[1][5:] + rows[0],
+            ]
+        ),
         problem(503, "redis_unavailable"),
         nothing(httpx.ConnectError("refused")),
     ]
