@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import re
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -28,6 +27,7 @@ from benchmarks.stream_parts import fill
 from herder.broker import Broker, connect
 from herder.embedded import EmbeddedRedis
 from herder.ledger import Ledger
+from herder.ports import free_port
 from herder.protocol import Lease, WorkerStats
 from herder.records import Role
 from herder.settings import Settings
@@ -170,7 +170,7 @@ async def _bench() -> AsyncIterator[Bench]:
                 leases += await broker.lease("w", MODEL, slots=200, kv_free=10**7, kv_total=10**7)
             jobs = [lease.job_id for lease in leases]
             await fill(url, leases[-STUCK:], *FILLED)
-            port = _free_port()
+            port = free_port("127.0.0.1")
             process = await _herder(url, port)
             yield Bench(process.pid, port, url, key, broker, jobs)
         finally:
@@ -221,12 +221,6 @@ async def _connections(bench: Bench) -> int:
     """Those that the herder's process has to Redis, by the name that its URL gives them."""
     found = await bench.broker.fetch(bench.broker.redis.client_list())
     return sum(client["name"] == NAME for client in found)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _cpu_s(pid: int) -> float:

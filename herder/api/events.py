@@ -30,22 +30,28 @@ SOCKET_BYTES = 32_768  # and in the kernel, which else keeps megabytes for a rea
 AppStatus.enable_automatic_graceful_drain = False
 
 STREAM: dict[str, Any] = {
-    "description": "The job's events, until it has ended: `queued`, `started`, `tokens`, `restarted`, `done`, `error`",
+    "description": "The job's events until it has ended, one after the other; `data` is JSON, and differs by `event`",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "id": {
+                        "type": "string",
+                        "description": "for Last-Event-ID; a `queued` that follows has none",
+                    },
+                    "event": {"enum": ["queued", "started", "tokens", "restarted", "done", "error"]},
+                    "data": {"type": "string", "contentMediaType": "application/json"},
+                },
+                "required": ["event", "data"],
+            },
             "examples": {
-                "answer": {
-                    "value": (
-                        "retry: 1000\n\n"
-                        'id: 1795251615198-0\nevent: queued\ndata: {"job_id":"job_0aZ3hK9xQvTn5WdE8rYb2c",'
-                        '"position":0,"eta_ms":0}\n\n'
-                        'id: 1795251615230-0\nevent: started\ndata: {"attempt":1}\n\n'
-                        "id: 1795251615290-0\nevent: tokens\n"
-                        'data: {"attempt":1,"index":0,"count":2,"text":"Blue."}\n\n'
-                        "id: 1795251615900-0\nevent: done\n"
-                        'data: {"id":"job_0aZ3hK9xQvTn5WdE8rYb2c","status":"succeeded"}\n\n'
-                    )
+                "tokens": {
+                    "value": {
+                        "id": "1795251615290-0",
+                        "event": "tokens",
+                        "data": '{"attempt":1,"index":0,"count":2,"text":"Blue."}',
+                    }
                 }
             },
         }
