@@ -188,12 +188,14 @@ async def test_a_place_in_line_that_changes_is_told_without_an_id(
     whole = lines.Lines._look
     monkeypatch.setattr(lines.Lines, "_look", look)
     reading = [asyncio.create_task(events(front, job)) for _ in range(2)]
-    await next_look()
+    places = front.herd.streams._around.lines._places
+    while [place.told for place in places.values()] != [2, 2]:
+        await front.herd.broker.ping()
     for _ in ahead:
         await front.answer()  # the queue's speed is measured with the first
         await next_look()
     assert (await front.lease()).job_id == job
-    while front.herd.streams._around.lines._places:  # nobody waits in line any more
+    while places:  # nobody waits in line any more
         await front.herd.broker.ping()
     await front.client.delete(f"/v1/jobs/{job}")
     await front.herd.broker.release(WORKER, None, died=False)
