@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from contextlib import AsyncExitStack
 
@@ -206,3 +208,13 @@ async def test_two_hundred_streams_hold_few_connections(settings: Settings, brok
         for lease in leases:
             await hand.settle(lease, "blue")
         assert {(await reader.rest())[-1].kind for reader in readers} == {"done"}
+
+
+def test_a_server_takes_as_many_descriptors_as_it_may() -> None:
+    """A stream takes one, and 1,024 is a usual soft limit."""
+    script = (
+        "import resource as r; from herder import serve\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (128, r.getrlimit(r.RLIMIT_NOFILE)[1])); serve._many_connections()\n"
+        "assert len(set(r.getrlimit(r.RLIMIT_NOFILE))) == 1"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
