@@ -89,7 +89,7 @@ class Stream:
             yield RETRY
             self._saying_since = None
             await self._around.bell.add(self)
-            if self._watched:
+            if self._watched and self._place > START:  # else once the log has said where it stood at first
                 self._around.lines.watch(self, None)
             while not self.dropped:
                 if said := self._say():

@@ -210,6 +210,24 @@ async def test_a_place_in_line_that_changes_is_told_without_an_id(
     assert looked <= seen + 1, "nobody waits in line, so nobody looks"
 
 
+async def test_whoever_resumes_in_line_is_told_where_it_stands(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LOOK_S", 0.01)
+    job = (await front.submit())["id"]
+    reading = asyncio.create_task(events(front, job, (await log_ids(front, job))[-1]))
+    await until_streams(front, 1)
+    places = front.herd.streams._around.lines._places
+    while [place.told for place in places.values()] != [0]:
+        await front.herd.broker.ping()
+    await front.client.delete(f"/v1/jobs/{job}")
+    found = await reading
+    assert [(e.kind, e.shown.get("position"), bool(e.event_id)) for e in found] == [
+        ("queued", 0, False),
+        ("done", None, True),
+    ]
+
+
 async def test_the_eta_is_what_the_herd_takes_for_those_ahead(front: Front) -> None:
     await front.submit()
     lease = await front.lease()
