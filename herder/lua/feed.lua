@@ -1,5 +1,5 @@
--- feed: — → queued for the next items of a batch; of a cancelled batch — → queued → cancelled for those that were not
--- in line, then queued → cancelled and running flagged for those that were. Safe to repeat and to interrupt.
+-- feed: — → queued for the next items of a batch; of a cancelled batch queued → cancelled and running flagged for those
+-- that were in line, then — → queued → cancelled for those that were not. Safe to repeat and to interrupt.
 -- One step: at most `limit` items and about `bytes_max` of their texts; half as many where they go in and out again.
 -- Keys: batch hash, batch_items hash, batches zset, and those of join_line(), finish().
 -- Reply: {state, fed}: MORE (call again) | FULL (the line is full: later) | DONE (nothing left to do) | UNKNOWN
@@ -15,7 +15,26 @@ end
 local total, fed = tonumber(batch.total), tonumber(batch.fed)
 local cancelled = batch.cancel == '1'
 
--- 1. Into the line, as far as it has room; of a cancelled batch in and out again, so that each item has its record.
+-- 1. Cancelled: first those in line or in a worker's hands, as they are next to run (lease() passes them by meanwhile).
+local from = tonumber(batch.cancelled_to or 0)
+if cancelled and from < fed then
+  local upto = math.min(fed, from + A.limit)
+  for index = from, upto - 1 do
+    local job = read_job(item_id(A.batch, index))
+    if job and job.status == 'queued' then
+      finish(job, 'cancelled', 0, 0, {})
+    elseif job and job.status == 'running' then
+      call('HSET', K.job(job.id), 'cancel', 1)
+      call('PUBLISH', K.worker_bell(job.worker), job.id)
+    end
+  end
+  call('HSET', key, 'cancelled_to', upto)
+  if upto < total then return { 'MORE', fed } end
+  call('ZREM', K.batches(), A.batch)
+  return { 'DONE', fed }
+end
+
+-- 2. Into the line, as far as it has room; of a cancelled batch in and out again, so that each item has its record.
 local state = 'MORE'
 local first = fed
 local last = math.min(total, fed + (cancelled and math.ceil(A.limit / 2) or A.limit))
@@ -36,28 +55,9 @@ end
 if fed > first then
   call('HSET', key, 'fed', fed)
   call('HINCRBY', key, 'unfed_fee', int(-unfed_fee))
+  if cancelled then call('HSET', key, 'cancelled_to', fed) end
 end
 if fed < total then return { state, fed } end
 call('UNLINK', K.batch_items(A.batch)) -- what was stored and then not paid for lies behind the last item
-if not cancelled then
-  call('ZREM', K.batches(), A.batch)
-  return { 'DONE', fed }
-end
-if fed > first then return { 'MORE', fed } end
-
--- 2. Cancelled, and all are in line: those that still live.
-local from = tonumber(batch.cancelled_to or 0)
-local upto = math.min(total, from + A.limit)
-for index = from, upto - 1 do
-  local job = read_job(item_id(A.batch, index))
-  if job and job.status == 'queued' then
-    finish(job, 'cancelled', 0, 0, {})
-  elseif job and job.status == 'running' then
-    call('HSET', K.job(job.id), 'cancel', 1)
-    call('PUBLISH', K.worker_bell(job.worker), job.id)
-  end
-end
-call('HSET', key, 'cancelled_to', upto)
-if upto < total then return { 'MORE', fed } end
 call('ZREM', K.batches(), A.batch)
 return { 'DONE', fed }

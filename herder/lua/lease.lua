@@ -1,5 +1,5 @@
 -- lease: queued → running. Hands the head of the queue to a worker, as many jobs as it has free slots and room for.
--- Keys: queue zset, job hashes, inputs, leases zset, worker_jobs set, model hash, events streams.
+-- Keys: queue zset, job hashes, batch hashes, inputs, leases zset, worker_jobs set, model hash, events streams.
 -- Reply: a list of {job, attempt, account, tokens, base, fee, set_prompt_fee, fee_per_token, input}; empty when
 --        nothing may be taken.
 
@@ -15,11 +15,18 @@ end
 -- 1. Choose. Smaller jobs may pass one that does not fit, but only so often: then its room is kept for it.
 local chosen, passed = {}, {}
 local looked, page, full = 0, A.slots + A.lookahead, false
+local abandoned = {}
+local function is_abandoned(batch)
+  if abandoned[batch] == nil then abandoned[batch] = call('HGET', K.batch(batch), 'cancel') == '1' end
+  return abandoned[batch]
+end
 local function look_at(member)
   local id = string.sub(member, 18)
-  local want = call('HMGET', K.job(id), 'kv_tokens', 'alone', 'skips')
+  local want = call('HMGET', K.job(id), 'kv_tokens', 'alone', 'skips', 'batch')
   local kv = tonumber(want[1])
   local wants_alone = want[2] == '1'
+  -- 1.0 Its batch is being cancelled: feed() comes for it.
+  if want[4] and is_abandoned(want[4]) then return false end
   -- 1.1 This worker can never run it; another may: it is not passed over here, and what stands behind it is seen.
   if kv > A.kv_total then return false end
   looked = looked + 1

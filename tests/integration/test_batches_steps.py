@@ -111,6 +111,21 @@ async def test_an_item_that_went_back_in_line_while_its_batch_was_cancelled_ends
     await clean(bench)
 
 
+async def test_nothing_of_a_cancelled_batch_starts_any_more(bench: BatchBench) -> None:
+    batch = await bench.paid(10)
+    await bench.batches.feed(batch, limit=6)
+    await bench.ring.submit("bob")
+    await bench.batches.abandon("ann", batch)
+    # Before the first step of the cancelling, and in the middle of it: the line is passed by, others are not.
+    (lease,) = await bench.ring.lease(slots=10)
+    assert lease.account == "bob"
+    for _ in range(20):
+        state, _ = await bench.batches.feed(batch, limit=2)
+        assert await bench.ring.lease(slots=10) == []
+    record = await bench.record(batch)
+    assert (state, record.status, record.cancelled, record.captured) == (FeedState.DONE, "ended", 10, 0)
+
+
 async def test_nobody_else_cancels_it(bench: BatchBench) -> None:
     batch = await bench.paid(1)
     with pytest.raises(NotFound):

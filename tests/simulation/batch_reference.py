@@ -104,6 +104,8 @@ class BatchReference:
             return "UNKNOWN", 0
         if batch.ended_ms is not None:
             return "DONE", batch.fed
+        if batch.cancel and batch.cancelled_to < batch.fed:
+            return self._cancel_fed(batch, limit)
         before, size = batch.fed, 0
         step = (limit + 1) // 2 if batch.cancel else limit
         for index in range(before, min(before + step, batch.charge.total)):
@@ -115,12 +117,9 @@ class BatchReference:
             job = self._enter(batch, index)
             if batch.cancel:
                 reference.end("h2", job, 0)
+                batch.cancelled_to = batch.fed
             size += len(batch.items[index].stored().encode())
-        if batch.fed < batch.charge.total:
-            return "MORE", batch.fed
-        if not batch.cancel:
-            return self._done(batch)
-        return ("MORE", batch.fed) if batch.fed > before else self._cancel_fed(batch, limit)
+        return ("MORE", batch.fed) if batch.fed < batch.charge.total else self._done(batch)
 
     def _done(self, batch: Batch) -> tuple[str, int]:
         batch.waiting = False
@@ -152,7 +151,7 @@ class BatchReference:
 
     def _cancel_fed(self, batch: Batch, limit: int) -> tuple[str, int]:
         """A step through the items that are in line or in a worker's hands."""
-        upto = min(batch.charge.total, batch.cancelled_to + limit)
+        upto = min(batch.fed, batch.cancelled_to + limit)
         for job in batch.jobs[batch.cancelled_to : upto]:
             if job.status is Status.QUEUED:
                 self._all.end("h2", job, 0)

@@ -97,6 +97,7 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
     Mutant("feed-forgets-how-far", "feed", "call('HSET', key, 'fed', fed)"),
     Mutant("feed-cancels-none-in-line", "feed", "    finish(job, 'cancelled', 0, 0, {})\n"),
     Mutant("feed-flags-none-that-runs", "feed", "call('HSET', K.job(job.id), 'cancel', 1)"),
+    Mutant("lease-of-a-cancelled-batch", "lease", "if want[4] and is_abandoned(want[4]) then return false end"),
     Mutant("feed-leaves-refused-items", "feed", "call('UNLINK', K.batch_items(A.batch))"),
     Mutant("abandon-no-owner", "abandon", " or batch[2] ~= A.account"),
     Mutant("end-item-no-hold", "settle", "call('HINCRBY', key, 'hold', int(-capture - void))"),

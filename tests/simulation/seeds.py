@@ -82,7 +82,7 @@ EXPECTED = (
     "lapse put off after a restart", "lapses", "quarantines by the sweep", "job forgotten", "price changes",
     "callbacks taken", "workers coming and going",
     "store steps repeated", "charged in part", "feed steps bounded by their bytes", "stored batches that expire",
-    "batches ended", "batches ended by cancelling", "batch purged in steps", "batch forgotten",
+    "batches ended", "batches ended by cancelling", "items of a cancelled batch passed by", "batch purged in steps", "batch forgotten",
     "default set", "default taken away", "callbacks answered for twice", "couriers that die with callbacks in hand",
     "attempts claimed", "couriers that die with attempts in hand", "attempts given up", "a full host",
     "hosts that wait for their turn", "late answers that count",

@@ -57,6 +57,8 @@ def _judge_order(world: World, line: list[tuple[str, float]], taken: list[str], 
         job = world.reference.jobs[job_id]
         if job_id in taken:
             kv_free -= job.ask.kv_tokens
+        elif job.batch is not None and job.batch.cancel:
+            world.count("items of a cancelled batch passed by")
         elif not job.alone and job.ask.kv_tokens <= kv_free:
             raise Violation(f"{job_id} fits and was passed over by {taken}")
 
