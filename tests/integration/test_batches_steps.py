@@ -119,11 +119,10 @@ async def test_nothing_of_a_cancelled_batch_starts_any_more(bench: BatchBench) -
     # Before the first step of the cancelling, and in the middle of it: the line is passed by, others are not.
     (lease,) = await bench.ring.lease(slots=10)
     assert lease.account == "bob"
-    for _ in range(20):
-        state, _ = await bench.batches.feed(batch, limit=2)
+    while (await bench.batches.feed(batch, limit=2))[0] is FeedState.MORE:
         assert await bench.ring.lease(slots=10) == []
     record = await bench.record(batch)
-    assert (state, record.status, record.cancelled, record.captured) == (FeedState.DONE, "ended", 10, 0)
+    assert (record.status, record.cancelled, record.captured) == ("ended", 10, 0)
 
 
 async def test_nobody_else_cancels_it(bench: BatchBench) -> None:
