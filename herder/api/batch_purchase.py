@@ -164,8 +164,7 @@ class _Sale:
         what = "this batch costs" if self._options.charge == "all_or_nothing" else "its first item costs"
         affordable = bill.affordable(available)
         return InsufficientFunds(
-            f"{what} {needed} credits and {available} are available, which {affordable} of its {count} items cost "
-            "at most",
+            f"{what} {needed} credits and {available} are available: enough for {affordable} of its {count} items",
             needed=needed,
             balance=available,
             affordable_items=affordable,

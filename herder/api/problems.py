@@ -143,11 +143,22 @@ def invalid(errors: Iterable[Any]) -> InvalidRequest:
     found = []
     for error in errors:
         path = ".".join(str(part) for part in error["loc"] if _is_field(part))
-        message = "unknown field" if error["type"] == "extra_forbidden" else str(error["msg"])
+        message = "unknown field" if error["type"] == "extra_forbidden" else _plain(str(error["msg"]))
         found.append({"field": _clean(path), "message": _clean(message.removeprefix("Value error, "))})
     found = found[:20]
     detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in found[:3])
     return InvalidRequest(detail[:600], errors=found)
+
+
+def _plain(message: str) -> str:
+    """Pydantic's words for a length that is wrong, as a sentence about what was sent."""
+    if re.fullmatch(r"Value should have at least 1 item after validation, not 0", message):
+        return "must not be empty"
+    return re.sub(
+        r"Value should have at (most|least) (\d+) items? after validation, not (?:more than )?(\d+)",
+        r"must have a length of at \1 \2, not \3",
+        message,
+    )
 
 
 def _is_field(part: int | str) -> bool:

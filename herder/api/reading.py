@@ -26,9 +26,21 @@ def body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
     """A dependency that reads a body into `model` once the caller is known."""
 
     async def read(request: Request, _: Caller) -> Body:
+        _only_known(request)
         return parsed(model, await _bytes(request))
 
     return read
+
+
+def _only_known(request: Request) -> None:
+    """Refuse query parameters that the route does not have: a `max_fee` up there would be silently worth nothing."""
+    route = request.scope["route"]
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        where = "is no query parameter of this route; the fields of the body belong into the body"
+        faults = [{"field": name[:100], "message": where} for name in unknown[:20]]
+        raise InvalidRequest(f"{unknown[0][:100]}: {where}", errors=faults)
 
 
 def admin_body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:

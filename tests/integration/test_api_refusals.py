@@ -226,3 +226,12 @@ async def test_a_template_that_refuses_says_so(front: Front, settings: Settings)
     chat = {"messages": [{"role": "user", "content": "a"}], "tokens": 5}
     document = problem(await front.client.post("/v1/jobs", json=chat), 422, "invalid_request")
     assert "no chat template" in document["detail"]
+
+
+async def test_a_misplaced_option_is_refused_and_costs_nothing(front: Front) -> None:
+    for query in ("max_fee=1", "strem=true", "stream=true&cancel_on_disconect=true"):
+        reply = await front.client.post(f"/v1/jobs?{query}", json={"prompt": "hello", "tokens": 4})
+        document = problem(reply, 422, "invalid_request")
+        assert "no query parameter" in document["detail"]
+    problem(await front.client.post("/v1/quote?max_fee=1", json={"tokens": 4}), 422, "invalid_request")
+    assert await front.balances() == (1_000, 0)
