@@ -30,5 +30,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted: a job that was accepted goes on")
     except HerderError as error:
         sys.exit(f"error: {error}")

@@ -19,6 +19,7 @@ from herder.settings import Settings
 from tests.integration.client_herd import FUNDS, Herd, Terminal, running
 from tests.integration.ring import MODEL, STATS
 
+EXAMPLE = Path(__file__).parents[2] / "examples/stream.py"
 RUN = ["run", "What is a chatbot?", "--tokens", "40", "--stream"]
 
 
@@ -51,6 +52,20 @@ async def test_the_command_prints_the_answer(herd: Herd, terminal: Terminal) -> 
     assert {line["event"] for line in lines} == {"queued", "started", "tokens", "done"}
     assert "".join(line["text"] for line in lines if line["event"] == "tokens") == "xxxx"
     assert (lines[-1]["job"]["status"], lines[-1]["job"]["balance"]) == ("succeeded", FUNDS - 28)
+
+
+async def test_the_example_interrupted_is_one_line(herd: Herd, terminal: Terminal) -> None:
+    child = await asyncio.create_subprocess_exec(sys.executable, EXAMPLE, stdout=PIPE, stderr=PIPE)
+    lease = await herd.lease()
+    await herd.ring.say(lease, "x", 0)
+    assert child.stdout is not None
+    async with asyncio.timeout(30):
+        assert await child.stdout.readexactly(1) == b"x"
+    child.send_signal(signal.SIGINT)
+    _, err = await child.communicate()
+    assert child.returncode == 1
+    assert err.endswith(b"\ninterrupted: a job that was accepted goes on\n")
+    assert b"Traceback" not in err
 
 
 async def test_the_command_prints_while_it_is_made_and_ctrl_c_cancels(herd: Herd, terminal: Terminal) -> None:
