@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from llama_herder.errors import CannotConnect, HerderError, NoReply
+from llama_herder.errors import CannotConnect, HerderError, NoReply, Unavailable
 from llama_herder.problems import InvalidKey, InvalidRequest, error_class
 
 T = TypeVar("T")
@@ -77,13 +77,15 @@ class Reply:
 class Broken:
     """No reply. `sent` says whether the request may have arrived; `why` is one short line.
 
-    `lasting` says that it will be the same the next time; `hint` what to do, where that is known.
+    `lasting` says that it will be the same the next time; `hint` what to do, where that is known. `refused`: the host
+    is there and nothing listens, as while a herder restarts.
     """
 
     sent: bool
     why: str
     lasting: bool = False
     hint: str = ""
+    refused: bool = False
 
 
 Effect: TypeAlias = Send | Sleep
@@ -106,19 +108,27 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to keep trying: a number of tries, or (for a wait) until a moment of `clock`."""
+    """How long to keep trying: a number of tries, or (for a wait) until a moment of `clock`.
+
+    Where the connection is refused, beyond the tries until `refused_s` seconds were slept.
+    """
 
     tries: int = TRIES
     until: float | None = None
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
+    refused_s: float = 0.0
 
-    def delay_s(self, attempt: int, retry_after_s: float | None) -> float | None:
+    def delay_s(
+        self, attempt: int, retry_after_s: float | None, slept_s: float | None = None
+    ) -> float | None:
         """Seconds before the try after `attempt` (from 1); None when there shall be none.
 
-        The herder's Retry-After, up to a minute, otherwise exponential with jitter.
+        The herder's Retry-After, up to a minute, otherwise exponential with jitter. `slept_s` is given for a refused
+        connection: the seconds slept so far.
         """
-        if self.until is None and attempt >= self.tries:
+        left_s = 0.0 if slept_s is None else self.refused_s - slept_s
+        if self.until is None and attempt >= self.tries and left_s <= 0:
             return None
         backoff = min(BACKOFF_S_MAX, BACKOFF_S * float(1 << min(attempt - 1, 16))) * (
             0.5 + 0.5 * self.jitter()
@@ -126,16 +136,17 @@ class Patience:
         delay = backoff if retry_after_s is None else max(backoff, min(retry_after_s, RETRY_AFTER_S_MAX))
         if self.until is not None and self.clock() + delay >= self.until:
             return None
-        return delay
+        return min(delay, left_s) if left_s > 0 else delay
 
 
 def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
     """Sends, and sends again where that is safe; returns what `call` reads out of the answer.
 
     1. A good reply is read. 2. A refusal is raised. 3. No reply (unless it will stay so), 429, 502, 503 and 504 are
-    tried again if the call may be repeated and patience lasts. 4. Otherwise they are raised too.
+    tried again if the call may be repeated and patience lasts. 4. Otherwise they are raised too, with `call.unsure` if
+    this or an earlier try may have been heard and none was answered.
     """
-    attempt = 1
+    attempt, slept_s, heard = 1, 0.0, False
     while True:
         outcome = yield call.send
         assert outcome is not None
@@ -143,12 +154,15 @@ def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
             return call.parse(_object_of(outcome, url))
         waited = retry_after_s(outcome.headers.get("retry-after")) if isinstance(outcome, Reply) else None
         again = passing(outcome) and call.repeatable
-        delay = patience.delay_s(attempt, waited) if again else None
+        refused = isinstance(outcome, Broken) and outcome.refused
+        delay = patience.delay_s(attempt, waited, slept_s if refused else None) if again else None
+        error = error_of(outcome, url)
+        heard = heard or doubtful(error)
         if delay is None:
-            error = error_of(outcome, url)
-            raise worded(error, call.unsure) if call.unsure and doubtful(error) else error
+            unsure = heard and isinstance(error, Unavailable)
+            raise worded(error, call.unsure) if call.unsure and unsure else error
         yield Sleep(delay)
-        attempt += 1
+        attempt, slept_s = attempt + 1, slept_s + delay
 
 
 def error_of(outcome: Reply | Broken, url: str) -> HerderError:

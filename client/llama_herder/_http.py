@@ -121,7 +121,8 @@ def broken_of(error: httpx.RequestError) -> Broken:
     why = one_line(re.sub(r"^\[Errno -?\d+\] ", "", str(error)), 200)
     if why == "All connection attempts failed":
         why = "connection refused"
-    return Broken(sent, why[:1].lower() + why[1:] if why else "the connection broke")
+    why = why[:1].lower() + why[1:] if why else "the connection broke"
+    return Broken(sent, why, refused=not sent and why == "connection refused")
 
 
 def _tls_cause(error: httpx.RequestError) -> ssl.SSLError | None:

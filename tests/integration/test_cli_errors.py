@@ -10,6 +10,7 @@ import pytest
 
 from herder.broker import Broker
 from herder.settings import Settings
+from llama_herder.cli import session
 from tests.integration.client_herd import FUNDS, Herd, Terminal, running
 
 PROMPT = "What is a chatbot?"
@@ -24,6 +25,7 @@ async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
 
 @pytest.fixture
 def herder(herd: Herd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    monkeypatch.setattr(session, "REFUSED_S_MAX", 0.0)
     return Terminal(herd, monkeypatch, capsys)
 
 

@@ -22,7 +22,8 @@ NOWHERE = ["--url", "http://127.0.0.1:9"]
 def loaded_by(*arguments: str) -> set[str]:
     """The top-level modules after a command line has run in a process of its own."""
     code = (
-        "import sys\nfrom llama_herder.cli.app import execute\n"
+        "import sys\nfrom llama_herder.cli import session\nfrom llama_herder.cli.app import execute\n"
+        "session.REFUSED_S_MAX = 0\n"
         f"execute({list(arguments)!r})\n"
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     )
@@ -146,6 +147,12 @@ def test_help_shows_flags_without_a_value(command: list[str], capsys: pytest.Cap
     assert "BOOLEAN" not in shown
 
 
+@pytest.mark.parametrize("command", ["add", "default"])
+def test_webhook_help_does_not_mix_up_two_urls(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.execute(["webhooks", command, "--help"]) == 0
+    assert "WEBHOOK_URL" in capsys.readouterr().out
+
+
 def test_without_a_standard_output_nothing_is_sent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +192,13 @@ def test_json_errors_carry_what_the_herder_said() -> None:
         "code": "too_large", "status": 413, "detail": "too long", "request_id": "req_1", "limit": 9,
     }  # fmt: skip
     assert output.error_json(llama_herder.JobFailed("no", Job.from_json({"id": "job_1"}))) == {"id": "job_1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"), [("running", "being cancelled"), ("cancelled", "cancelled"), ("failed", "failed")]
+)
+def test_only_a_live_job_is_being_cancelled(status: str, shown: str) -> None:
+    assert output.state_of(Job(id="job_1", status=status, cancel_requested=True)) == shown
 
 
 @pytest.fixture

@@ -267,8 +267,8 @@ def bill(job: Job, balance: int | None, automatic: bool = False) -> str:
 
 
 def state_of(job: Job) -> str:
-    """What is going on with a live job, in few words."""
-    if job.cancel_requested:
+    """Where a job is, in few words; one that has ended keeps `cancel_requested`."""
+    if job.cancel_requested and not job.ended:
         return "being cancelled"
     if job.status == "queued":
         return "queued" if job.position is None else f"queued, {money(job.position)} ahead"

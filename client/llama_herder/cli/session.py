@@ -6,6 +6,7 @@ The file is `.env` in the working directory. Must not print a key.
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +14,12 @@ from typing import Annotated
 import typer
 
 from llama_herder import Herder
-from llama_herder._core import DEFAULT_URL
-from llama_herder.cli.output import UsageProblem
+from llama_herder._core import DEFAULT_URL, Broken, Patience, Reply, Send
+from llama_herder.cli.output import UsageProblem, print_note
 
 TRIES = 3
+# A herder that is started again is back within two to four seconds.
+REFUSED_S_MAX = 6.0
 LIMIT = 20
 ENV_FILE = Path(".env")
 ENV_FILE_BYTES_MAX = 1_000_000
@@ -80,6 +83,22 @@ def _unquoted(value: str) -> str:
     return value.split(" #", 1)[0].rstrip()
 
 
+class PatientHerder(Herder):
+    """Sits out a restart, and tells a terminal so while nothing has answered yet."""
+
+    def __init__(self, url: str, key: str) -> None:
+        super().__init__(url, key, tries=TRIES)
+        self._patience = Patience(tries=TRIES, refused_s=REFUSED_S_MAX)
+        self._told = not sys.stderr.isatty()
+
+    def _send(self, send: Send) -> Reply | Broken:
+        outcome = super()._send(send)
+        if not self._told and isinstance(outcome, Broken) and outcome.refused:
+            print_note(f"waiting for {self.url} …")
+        self._told = True
+        return outcome
+
+
 def client(url: str | None, key: str | None, *, admin: bool = False) -> Herder:
     """A client for what the flags, the environment and the file say.
 
@@ -92,4 +111,4 @@ def client(url: str | None, key: str | None, *, admin: bool = False) -> Herder:
             f"HERDER_URL is from .env but the key is not, so it was not sent there: give --url {where.value!r} "
             "if that is right"
         )
-    return Herder(where.value, secret.value, tries=TRIES)
+    return PatientHerder(where.value, secret.value)

@@ -52,7 +52,7 @@ def list_(*, url: session.Url = None, key: session.ApiKey = None, as_json: sessi
 
 @app.command()
 def add(
-    address: Annotated[str, typer.Argument(metavar="URL", help="where to post to")],
+    address: Annotated[str, typer.Argument(metavar="WEBHOOK_URL", help="where to post to")],
     *,
     url: session.Url = None,
     key: session.ApiKey = None,
@@ -131,7 +131,7 @@ def delete(
 @app.command()
 def default(
     address: Annotated[
-        str | None, typer.Argument(metavar="URL", help="where to post what names no address")
+        str | None, typer.Argument(metavar="WEBHOOK_URL", help="where to post what names no address")
     ] = None,
     *,
     none: Annotated[bool, typer.Option("--none", help="nowhere")] = False,
@@ -141,7 +141,7 @@ def default(
 ) -> None:
     """Set the address for all jobs and batches that name none, or take it away."""
     if none == (address is not None):
-        raise output.UsageProblem("give a URL, or --none")
+        raise output.UsageProblem("give a WEBHOOK_URL, or --none")
     with session.client(url, key) as herder:
         found = herder.webhooks.set_default(address)
     if as_json:
