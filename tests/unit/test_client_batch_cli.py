@@ -167,8 +167,24 @@ def test_how_far_it_is_in_a_line() -> None:
     pace = Pace(1200, before, lambda: now)
     assert pace.line(before) == "1/1 200 · 0 tokens/s · spent 6"
     now = 10.0
-    assert pace.line(Tally(done=3, tokens=50, captured=20)) == "3/1 200 · 4 tokens/s · spent 20 · ETA 1:39:45"
+    assert pace.line(Tally(done=3, tokens=50, captured=20)) == "3/1 200 · 4 tokens/s · spent 20"
+    assert pace.line(Tally(done=11, tokens=50, captured=20)) == "11/1 200 · 4 tokens/s · spent 20 · ETA 19:49"
     assert pace.line(Tally(done=1200, tokens=50, captured=20)) == "1 200/1 200 · 4 tokens/s · spent 20"
+
+
+def test_the_first_to_end_say_nothing_of_the_rest() -> None:
+    now = 0.0
+    pace = Pace(1000, Tally(), lambda: now, eta_ms=60_000)
+    few = Pace(4, Tally(), lambda: now)
+    assert pace.line(Tally()).endswith("ETA 1:00")
+    now = 4.0
+    assert pace.line(Tally(done=20)).endswith("ETA 0:56")
+    assert few.line(Tally(done=2)).endswith("spent 0")
+    now = 6.0
+    assert pace.line(Tally(done=9)).endswith("ETA 0:54")
+    assert few.line(Tally(done=1)).endswith("ETA 0:18")
+    now = 61.0
+    assert pace.line(Tally(done=9)).endswith("spent 0")
 
 
 def test_a_terminal_gets_a_bar_and_a_script_a_line_now_and_then(

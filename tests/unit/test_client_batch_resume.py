@@ -50,7 +50,10 @@ def test_a_reply_that_was_lost_for_good_is_found_by_the_next_run(desk: Desk) -> 
     desk.script.faults = [desk.script.whole, *[desk.script.lost] * 3]
     code, _, err = desk()
     assert code == 6
-    assert "may have been accepted" in err
+    assert err.endswith(
+        "the batch may have been accepted: the same command finds out, and never pays twice\n"
+    )
+    assert "idempotency key" not in err
     assert begun()["batch_id"] is None
     desk.script.faults = [desk.script.whole, nothing(httpx.ConnectError("refused"))]
     assert desk()[0] == 0
@@ -153,7 +156,7 @@ def test_what_nobody_can_know_any_more_is_not_sent_again(desk: Desk) -> None:
     desk.script.faults = [desk.script.whole, *[desk.script.lost] * 3]
     desk()
     STATE.write_text(json.dumps(begun(account="bob")))
-    assert "was begun by the account bob, and this key is ann's" in desk()[2]
+    assert "out.jsonl is bob's unfinished batch, and this key is ann's: use a key of bob" in desk()[2]
     STATE.write_text(
         json.dumps(begun(account="ann", begun_ms=begun()["begun_ms"] - batch_run.KEY_KNOWN_MS - 1))
     )
@@ -183,6 +186,28 @@ def test_answers_that_are_gone_are_named(desk: Desk) -> None:
     assert code == 5
     assert "answers are kept for a while only" in err
     assert begun()["batch_id"] == BATCH
+
+
+def test_another_accounts_batch_is_not_paid_again(desk: Desk) -> None:
+    desk.script.faults = [desk.script.whole, desk.script.whole, nothing(KeyboardInterrupt())]  # type: ignore[arg-type]
+    desk()
+    STATE.write_text(json.dumps(begun(account="bob")))
+    desk.script.faults = [problem(404, "not_found")]
+    code, _, err = desk()
+    assert code == 2
+    assert "out.jsonl is bob's unfinished batch_1, and this key is ann's: use a key of bob" in err
+    assert "--force" not in err
+
+
+def test_a_herder_that_dies_while_it_is_sent_to(desk: Desk) -> None:
+    gone = nothing(httpx.ConnectError("[Errno 111] Connection refused"))
+    desk.script.faults = [desk.script.whole, desk.script.lost, gone, gone]
+    code, _, err = desk()
+    assert code == 6
+    assert "connection refused" in err
+    assert "the batch may have been accepted: the same command finds out, and never pays twice" in err
+    assert desk()[0] == 0
+    assert len(desk.script.paid) == 1
 
 
 def test_answers_that_cannot_be_written_are_gone_on_with(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,11 +22,12 @@ FAULTS_MAX = 3
 
 @dataclass(frozen=True)
 class Input:
-    """`count` items as JSON lines, and what the whole is known by."""
+    """`count` items as JSON lines, what the whole is known by, and what to call where it came from."""
 
     lines: bytes
     count: int
     sha256: str
+    name: str
 
 
 def read_input(path: str, as_text: bool, tokens: int | None) -> Input:
@@ -54,7 +55,7 @@ def read_input(path: str, as_text: bool, tokens: int | None) -> Input:
     if not count:
         raise UsageProblem(f"{name} has no prompts")
     found = b"\n".join(lines)
-    return Input(found, count, hashlib.sha256(found).hexdigest())
+    return Input(found, count, hashlib.sha256(found).hexdigest(), name)
 
 
 def _content(path: str, name: str) -> bytes:

@@ -12,26 +12,41 @@ from llama_herder.cli.batch_files import Tally
 
 LINE_EVERY_S = 10.0
 
+# The first to end say little: until their time has come, all of a herd's slots are under way and none is done.
+KNOWN_DONE, KNOWN_SHARE, KNOWN_S = 10, 0.25, 5.0
+
 Show = Callable[[Tally], None]
 
 
 class Pace:
     """Tokens a second and seconds to go, from what this command itself has seen."""
 
-    def __init__(self, total: int, before: Tally, clock: Callable[[], float] = time.monotonic) -> None:
-        self._total, self._clock = total, clock
+    def __init__(
+        self,
+        total: int,
+        before: Tally,
+        clock: Callable[[], float] = time.monotonic,
+        eta_ms: int | None = None,
+    ) -> None:
+        """`eta_ms` is the herder's own guess, for as long as nothing better is known."""
+        self._total, self._clock, self._eta_ms = total, clock, eta_ms
         self._done, self._tokens, self._since = before.done, before.tokens, clock()
 
     def line(self, now: Tally) -> str:
         """12/40 · 118 tokens/s · spent 96 · ETA 0:31."""
         passed = max(self._clock() - self._since, 0.001)
         speed = (now.tokens - self._tokens) / passed
-        done = now.done - self._done
-        eta = ""
-        if done and now.done < self._total:
-            eta = f" · ETA {_clock_of((self._total - now.done) * passed / done)}"
+        left_s = self._left_s(now, passed)
+        eta = f" · ETA {_clock_of(left_s)}" if left_s is not None and now.done < self._total else ""
         counted = f"{output.money(now.done)}/{output.money(self._total)}"
         return f"{counted} · {speed:.0f} tokens/s · spent {output.money(now.captured)}{eta}"
+
+    def _left_s(self, now: Tally, passed: float) -> float | None:
+        done, most = now.done - self._done, self._total - self._done
+        if passed >= KNOWN_S and done and (done >= KNOWN_DONE or done >= most * KNOWN_SHARE):
+            return (self._total - now.done) * passed / done
+        left_s = -1.0 if self._eta_ms is None else self._eta_ms / 1000 - passed
+        return left_s if left_s >= 0 else None
 
 
 def _clock_of(seconds: float) -> str:
@@ -41,9 +56,9 @@ def _clock_of(seconds: float) -> str:
 
 
 @contextmanager
-def progress(total: int, before: Tally, quiet: bool) -> Iterator[Show]:
-    """What to call with each new state of things."""
-    pace = Pace(total, before)
+def progress(total: int, before: Tally, quiet: bool, eta_ms: int | None = None) -> Iterator[Show]:
+    """What to call with each new state of things; `eta_ms` as for Pace."""
+    pace = Pace(total, before, eta_ms=eta_ms)
     if quiet:
         yield lambda tally: None
     elif sys.stderr is not None and sys.stderr.isatty():

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 import uuid
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from llama_herder import Batch, Herder, HerderError, NotFound, RateLimited, Refusal
+from llama_herder import Batch, Herder, HerderError, InvalidRequest, NotFound, RateLimited, Refusal
 from llama_herder._batch_calls import upload
 from llama_herder._core import one_line
 from llama_herder.cli import output
@@ -26,6 +27,7 @@ KEY_KNOWN_MS = 23 * 3_600_000
 # What is said of a submission that may have been accepted before, and that says that it was not.
 _NOT_TAKEN = frozenset({402, 413, 422})
 _AGAIN = "the same command goes on with it"
+_FINDS_OUT = "the same command finds out, and never pays twice"
 
 
 class BatchRun:
@@ -37,6 +39,7 @@ class BatchRun:
         self._herder, self._given, self._options, self._out = herder, given, options, out
         self._quiet, self._as_json = quiet, as_json
         self._state = State(out)
+        self._eta_ms: int | None = None
 
     def go(self, force: bool) -> None:
         """1. Find out where things stand. 2. Submit, unless that is known to have happened. 3. Write the answers."""
@@ -90,25 +93,22 @@ class BatchRun:
 
     def _submitted(self, begun: Begun, answers: Answers, first: bool) -> Begun:
         """On record first, so that whatever happens the same key is used again."""
-        if not first and (account := self._herder.account().id) != begun.account:
-            raise output.UsageProblem(
-                f"{self._out} was begun by the account {begun.account}, and this key is {account}'s"
-            )
+        if not first:
+            self._check_account(begun)
         self._state.save(begun)
         try:
             call = upload(self._given.lines, self._options, begun.idempotency_key)
-            accepted = self._herder._call(call)
+            # What to do with the key is for callers who keep it themselves; here the state file does.
+            accepted = self._herder._call(replace(call, unsure=""))
         except KeyboardInterrupt:
-            output.print_error(
-                "interrupted while submitting: the same command finds out, and never pays twice"
-            )
+            output.print_error(f"interrupted while submitting: {_FINDS_OUT}")
             raise typer.Exit(output.Exit.INTERRUPTED) from None
         except HerderError as error:
             if error.status in _NOT_TAKEN or (first and _refused(error)):
                 self._state.forget()
-            if error.extra.get("affordable_items"):
-                error.detail += "; --as-many-as-affordable begins with those"
+            self._explain(error)
             raise
+        self._eta_ms = accepted.eta_ms
         begun = begun.accepted(accepted.id, accepted.total, accepted.refused)
         answers.clear()
         self._state.save(begun)
@@ -116,13 +116,32 @@ class BatchRun:
             output.print_note(_accepted(accepted))
         return begun
 
+    def _check_account(self, begun: Begun) -> None:
+        """To begin anew with another key would be to pay again."""
+        account = self._herder.account().id
+        if account != begun.account:
+            whose = f"{one_line(begun.account)}'s unfinished {one_line(begun.batch_id or 'batch')}"
+            raise output.UsageProblem(
+                f"{self._out} is {whose}, and this key is {one_line(account)}'s: use a key of "
+                f"{one_line(begun.account)}; nothing was sent"
+            )
+
+    def _explain(self, error: HerderError) -> None:
+        """Adds to a failed submission what only this side knows."""
+        if error.extra.get("affordable_items"):
+            error.detail += "; --as-many-as-affordable begins with those"
+        elif isinstance(error, InvalidRequest) and error.detail.startswith("line "):
+            error.detail = f"nothing was charged: {self._given.name}, {error.detail}"
+        elif not _refused(error):
+            error.detail += f"; the batch may have been accepted: {_FINDS_OUT}"
+
     def _written(self, begun: Begun, answers: Answers) -> Tally:
         assert begun.batch_id is not None
         batch_id = one_line(begun.batch_id)
         tally = answers.resume()
         try:
             with (
-                progress(begun.total, tally, self._quiet) as show,
+                progress(begun.total, tally, self._quiet, self._eta_ms) as show,
                 closing(self._herder.batch_results(begun.batch_id, cursor=tally.cursor)) as results,
             ):
                 for result in results:
@@ -136,6 +155,7 @@ class BatchRun:
         except output.CannotWrite as error:
             raise output.CannotWrite(f"{error}; {batch_id} goes on: {_AGAIN}") from error
         except NotFound as error:
+            self._check_account(begun)
             error.detail += "; answers are kept for a while only: --force begins anew"
             raise
         except HerderError as error:
