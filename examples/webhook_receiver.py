@@ -2,8 +2,9 @@
 
     python examples/webhook_receiver.py --port 9000 --secret whsec_…
 
-Needs `pip install llama-herder` and nothing else. The herd must be allowed to reach it: one on this machine only does
-with HERDER_WEBHOOK_ALLOW=127.0.0.0/8 and HERDER_WEBHOOK_PORTS=9000.
+Needs `pip install llama-herder` and nothing else. The herd must be allowed to reach it: one on this machine is, if it
+was started with HERDER_WEBHOOK_ALLOW=127.0.0.0/8 and HERDER_WEBHOOK_PORTS=80,443,9000 (the whole list: it replaces 80
+and 443). docs/how-to/receive-webhooks.md goes through it step by step.
 """
 
 from __future__ import annotations
