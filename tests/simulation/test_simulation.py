@@ -12,7 +12,7 @@ from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.seeds import Finding, play, seeds_of
 from tests.simulation.server import private_redis
 
-SEEDS, STEPS = 8, 300
+SEEDS, STEPS = 40, 300
 MUTANT_SEEDS, MUTANT_STEPS = 30, 400
 
 

@@ -122,7 +122,7 @@ async def test_every_fault_has_its_line(small: Settings) -> None:
         ({"prompt": "x", "tokens": "5"}, "item 0: tokens", "Input should be a valid integer"),
         ({"prompt": "x", "webhook_url": "https://e.x"}, "item 0: webhook_url", "is for the whole batch"),
         ({"prompt": "x", "messages": [{"role": "user", "content": "c"}]}, "item 0", "prompt and messages exclude"),
-        ({"prompt": "x", "custom_id": ""}, "item 0: custom_id", "Value should have at least 1 item"),
+        ({"prompt": "x", "custom_id": ""}, "item 0: custom_id", "must not be empty"),
         ("text", "item 0", "must be an object"),
         (None, "item 0", "must be an object"),
     ],
