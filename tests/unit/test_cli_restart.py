@@ -54,13 +54,13 @@ def test_a_restart_is_sat_out_and_told_once(
     answering = threading.Thread(target=closed.handle_request)
     slept: list[float] = []
 
-    def sleep(seconds: float) -> None:
+    def lets_pass(seconds: float) -> None:
         slept.append(seconds)
         if len(slept) == session.TRIES:
             closed.server_activate()
             answering.start()
 
-    monkeypatch.setattr(_sync, "_sleep", sleep)
+    monkeypatch.setattr(_sync, "_sleep", lets_pass)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
     with client_of(closed) as herder:
