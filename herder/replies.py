@@ -30,8 +30,8 @@ def refusal(reply: list[Any], ask: Ask, depth_max: int) -> Exception:
             return IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
         case ["SUSPENDED"]:
             return AccountSuspended(f"account {ask.account} is suspended; ask whoever runs the herd")
-        case ["NO_MODEL"]:
-            return UnknownModel(f"no model {ask.model} in this herd")
+        case ["NO_MODEL", model]:
+            return UnknownModel(f"no model {model} in this herd")
         case ["FULL", depth]:
             return Overloaded(
                 f"{depth} jobs are queued, the most is {depth_max}; try again later", retry_after=5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Sequence
 from importlib.resources import files
 from typing import Any, cast
@@ -24,11 +25,16 @@ def script_names() -> list[str]:
     return sorted(name.removesuffix(".lua") for name in names if not name.startswith("_"))
 
 
+def shared_source() -> str:
+    """What stands in front of every script: the prelude, and then what some of them share."""
+    names = sorted(entry.name for entry in _FOLDER.iterdir() if re.fullmatch(r"_\w+\.lua", entry.name))
+    return "".join((_FOLDER / name).read_text("utf-8") for name in names)
+
+
 def script_source(name: str) -> str:
     """One complete script: arguments, key functions, prelude, body."""
     head = "local PREFIX, OVERRIDE = ARGV[1], ARGV[2]\nlocal A = cjson.decode(ARGV[3])\n"
-    prelude = (_FOLDER / "_prelude.lua").read_text("utf-8")
-    return head + lua_key_functions() + prelude + (_FOLDER / f"{name}.lua").read_text("utf-8")
+    return head + lua_key_functions() + shared_source() + (_FOLDER / f"{name}.lua").read_text("utf-8")
 
 
 def translated(error: redis.exceptions.RedisError) -> Exception:

@@ -96,44 +96,6 @@ local function dequeue(model, member)
   end
 end
 
--- Joins the line and is recorded: a job whose fee is held. `new` has the fields of the record that come from outside;
--- its `input` is kept apart. Returns its member of the queue.
--- The place: the account's own clock, but never before the frontier or the window, never after now; a bid moves it
--- forward by its head start. An empty line has been served up to now.
-local function join_line(new)
-  local market = call('HMGET', K.model(new.model), 'frontier', 'us_per_token')
-  local us_per_token = tonumber(market[2] or A.us_per_token_default)
-  local frontier = tonumber(market[1] or 0)
-  if call('EXISTS', K.queue(new.model)) == 0 then frontier = math.max(frontier, NOW) end
-  local floor = math.min(NOW, math.max(frontier, NOW - A.window_ms))
-  local arrival = math.max(tonumber(call('ZSCORE', K.clocks(new.model), new.account) or 0), floor)
-  local rank = arrival - new.head_start_ms
-  local sequence = call('INCR', K.sequence())
-  local member = string.format('%016.0f', sequence) .. ':' .. new.id
-  call('HSET', K.model(new.model), 'frontier', int(frontier))
-  call('ZADD', K.clocks(new.model), arrival + math.floor(new.tokens * us_per_token / 1000), new.account)
-  local fields = { 'account', new.account, 'key_id', new.key_id, 'model', new.model, 'status', 'queued',
-    'tokens', new.tokens, 'base', int(new.base), 'fee', int(new.fee), 'hold', int(new.fee),
-    'set_prompt_fee', int(new.set_prompt_fee), 'fee_per_token', int(new.fee_per_token),
-    'multiplier_milli', new.multiplier_milli, 'offered', new.offered, 'kv_tokens', new.kv_tokens,
-    'member', member, 'rank', int(rank), 'arrival', int(arrival), 'us_per_token', us_per_token,
-    'attempt', 0, 'lapses_company', 0, 'lapses_alone', 0, 'skips', 0, 'submitted_ms', NOW,
-    'metadata', new.metadata, 'result_ttl_ms', A.result_ttl_ms }
-  for _, name in ipairs({ 'webhook_url', 'webhook_endpoint', 'batch', 'batch_index', 'custom_id' }) do
-    if new[name] ~= nil and new[name] ~= cjson.null then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = new[name]
-    end
-  end
-  call('HSET', K.job(new.id), unpack(fields))
-  call('SET', K.input(new.id), new.input)
-  call('ZADD', K.account_jobs(new.account), sequence, new.id)
-  enqueue(new.model, member, int(rank))
-  local position = call('ZRANK', K.queue(new.model), member)
-  emit(new.id, 'queued', { 'position', int(position) })
-  return position
-end
-
 -- Takes a job out of its worker's hands, whatever comes next.
 local function unlease(job)
   call('ZREM', K.leases(), job.id)

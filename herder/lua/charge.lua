@@ -7,27 +7,12 @@
 -- 1. The same submission again is answered from the record.
 local batch = call('HMGET', K.batch(A.batch), 'status', 'account')
 if batch[1] and batch[1] ~= 'storing' then return { 'REPLAY', A.batch } end
-local remembered = A.idempotency_key and K.idempotency(A.account, A.idempotency_key)
-if remembered then
-  local seen = call('HMGET', remembered, 'request_hash', 'job')
-  if seen[2] then
-    if seen[1] ~= A.request_hash then return { 'CONFLICT' } end
-    return { 'REPLAY', seen[2] }
-  end
-end
+local remembered, reply = recall()
+if reply then return reply end
 
 -- 2. Every way to say no, before the first write.
-local account = call('HMGET', K.account(A.account), 'available', 'suspended')
-if not account[1] then return { 'NO_ACCOUNT' } end
-if account[2] == '1' then return { 'SUSPENDED' } end
-for _, model in ipairs(A.models) do
-  if call('SISMEMBER', K.models(), model) == 0 then return { 'NO_MODEL', model } end
-  local depth = call('ZCARD', K.queue(model))
-  if depth >= A.queue_depth_max then return { 'FULL', depth } end
-end
-if tonumber(call('HGET', K.prices(), 'version') or 0) ~= A.price_version then return { 'REPRICE' } end
-local available = tonumber(account[1])
-if available < A.fee then return { 'POOR', available } end
+local refusal = refused(A.models)
+if refusal then return refusal end
 if call('HLEN', K.batch_items(A.batch)) < A.total then return { 'LOST' } end
 
 -- 3. The hold, and the batch.
@@ -49,8 +34,5 @@ call('PERSIST', K.batch(A.batch))
 call('PERSIST', K.batch_items(A.batch))
 call('ZADD', K.batches(), NOW, A.batch)
 call('ZADD', K.account_batches(A.account), call('INCR', K.sequence()), A.batch)
-if remembered then
-  call('HSET', remembered, 'request_hash', A.request_hash, 'job', A.batch)
-  call('PEXPIRE', remembered, A.idempotency_ttl_ms)
-end
+remember(remembered, A.batch)
 return { 'OK' }

@@ -60,13 +60,12 @@ class BatchReference:
             return "NO_ACCOUNT", ""
         if account.suspended:
             return "SUSPENDED", ""
-        for model in c.models:
-            if model == "nobody":
-                return "NO_MODEL", ""
-            if len(reference.queued()) >= reference.depth_max:
-                return "FULL", ""
+        if "nobody" in c.models:
+            return "NO_MODEL", ""
         if c.price_version != reference.price_version:
             return "REPRICE", ""
+        if len(reference.queued()) >= reference.depth_max:
+            return "FULL", ""
         if account.available < c.fee:
             return "POOR", ""
         stored = self.storing.get(c.batch, {})

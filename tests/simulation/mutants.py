@@ -73,7 +73,7 @@ JOBS = (
     # Keys that stay.
     Mutant("events-leak", "settle", "call('PEXPIRE', K.events(job.id), job.result_ttl_ms)"),
     Mutant("input-leaks", "settle", "call('DEL', K.input(job.id))"),
-    Mutant("idempotency-leaks", "submit", "call('PEXPIRE', remembered, A.idempotency_ttl_ms)"),
+    Mutant("idempotency-leaks", "submit", "call('PEXPIRE', key, A.idempotency_ttl_ms)"),
     Mutant("account-jobs-leak", "sweep", "call('ZREM', K.account_jobs(account), id)"),
     Mutant("worker-leaks", "lease", "mark_company(A.worker)\n",
            "mark_company(A.worker); call('HSET', K.worker(A.worker), 'x', 1)\n"),
