@@ -23,6 +23,7 @@ from herder.webhook_records import (
 )
 
 CLAIM_MARGIN_MS = 5_000  # beyond the timeout of an attempt, before it counts as lost with its courier
+DOWN_AFTER = 16  # failures in a row after which a host gets one attempt at a time, until it answers 2xx
 SCAN_MAX = 5_000  # deliveries that one page of a filtered list looks at
 SCAN_STEP = 500
 
@@ -35,9 +36,11 @@ _LISTED = [
 class Deliveries:
     """Every transition of endpoints and deliveries, and the reads."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, down_after: int = DOWN_AFTER) -> None:
         self._broker = broker
         self._settings = broker.settings
+        # How many attempts a host may have at a time.
+        self._room = {"host_max": broker.settings.webhook_host_concurrency, "down_after": down_after}
 
     # --- endpoints ---------------------------------------------------------------------------------------
 
@@ -129,7 +132,7 @@ class Deliveries:
         given = [{"entry": entry, "delivery": new and asdict(new)} for entry, new in answered]
         arguments = {
             "answered": given,
-            "host_max": self._settings.webhook_host_concurrency,
+            **self._room,
             "first_pause_ms": round(self._settings.webhook_schedule_s[0] * 1000),
         }
         taken, posted = await self._broker.scripts.call("callback", arguments)
@@ -139,7 +142,7 @@ class Deliveries:
         """Attempts that are due: (delivery, attempt). Whoever claims one must answer with `attempted`, or it lapses."""
         arguments = {
             "limit": limit,
-            "host_max": self._settings.webhook_host_concurrency,
+            **self._room,
             "flight_ms": self._settings.webhook_timeout_ms + CLAIM_MARGIN_MS,
         }
         claimed = await self._broker.scripts.call("claim", arguments)
@@ -148,7 +151,7 @@ class Deliveries:
     async def attempted(self, result: Attempted) -> bool:
         """Record what came of an attempt; False where it is not the one under way any more."""
         arguments = asdict(result) | {
-            "host_max": self._settings.webhook_host_concurrency,
+            **self._room,
             "webhook_ttl_ms": self._settings.webhook_ttl_ms,
         }
         return bool(text_of(await self._broker.scripts.call("attempted", arguments)) == "OK")
@@ -159,7 +162,7 @@ class Deliveries:
         Raises NotFound, Conflict (it is still pending, or its endpoint is disabled or deleted).
         """
         arguments = {
-            "account": account, "delivery": delivery, "host_max": self._settings.webhook_host_concurrency,
+            "account": account, "delivery": delivery, **self._room,
         }  # fmt: skip
         reply = text_of(await self._broker.scripts.call("redeliver", arguments))
         if reply == "UNKNOWN":

@@ -71,6 +71,7 @@ TABLE: dict[str, Key] = {
     "due_hosts": Key("due-hosts", "zset", "live", "hosts by when something can next be done for them"),
     "due": Key("due:{}", "zset", "live", "a host's deliveries by when their next attempt is due"),
     "flights": Key("flights:{}", "zset", "live", "a host's attempts under way by when they are given up"),
+    "failures": Key("failures:{}", "string", "ttl", "a host's attempts that failed in a row"),
     "delivered": Key("delivered", "zset", "live", "ended deliveries by end time, until their record goes"),
     "rate": Key("rate:{}", "string", "ttl", "a rate limit's theoretical arrival time"),
     "batch_bell": Key("bell:batch:{}", "channel", "live", "rings when an item of a batch ends"),

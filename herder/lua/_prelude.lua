@@ -216,6 +216,12 @@ end
 
 -- Webhooks ------------------------------------------------------------------------------------------------
 
+-- How many attempts a host may have at a time: one, once it has failed so often in a row, until it succeeds again.
+local function room_of(host)
+  if tonumber(call('GET', K.failures(host)) or 0) >= A.down_after then return 1 end
+  return A.host_max
+end
+
 -- When something can next be done for a host: an attempt is due, or one under way is to be given up. A host with no
 -- room left waits for one of its attempts, however many are due.
 -- Hosts take turns: one that waits keeps its place; one that was `served`, and has more, goes behind those that wait.
@@ -223,7 +229,7 @@ end
 local function reckon(host, served)
   local due = call('ZRANGE', K.due(host), 0, 0, 'WITHSCORES')[2]
   local flight = call('ZRANGE', K.flights(host), 0, 0, 'WITHSCORES')[2]
-  local full = call('ZCARD', K.flights(host)) >= A.host_max
+  local full = call('ZCARD', K.flights(host)) >= room_of(host)
   local at = flight and tonumber(flight) or nil
   if due and not full then at = math.min(at or tonumber(due), tonumber(due)) end
   if not at then call('ZREM', K.due_hosts(), host) return end

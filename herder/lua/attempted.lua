@@ -1,6 +1,6 @@
 -- attempted: what came of one attempt to deliver: delivered, due again in `pause_ms`, or (without one) dead.
 -- One that comes late is taken as long as no other attempt was begun: nobody else knows better. Each is taken once.
--- Keys: delivery hash, flights and due zsets, due_hosts zset, delivered zset, endpoint hash.
+-- Keys: delivery hash, flights and due zsets, failures string, due_hosts zset, delivered zset, endpoint hash.
 -- Replies: OK | STALE (another attempt is under way, or this one was told already: nothing written)
 
 local delivery = call('HMGET', K.delivery(A.delivery), 'status', 'attempt', 'told', 'host', 'account', 'endpoint')
@@ -15,6 +15,13 @@ call('HSET', K.delivery(A.delivery), 'told', A.attempt, 'last_ms', NOW, 'last_st
   'last_error', A.error or '')
 if A.disable and call('HGET', K.endpoint(delivery[6]), 'disabled_ms') == '0' then
   call('HSET', K.endpoint(delivery[6]), 'disabled_ms', NOW, 'disabled_why', A.disable)
+end
+-- What was given up without asking the host says nothing of it.
+if A.outcome == 'delivered' then
+  call('DEL', K.failures(host))
+elseif A.pause_ms or A.response_status then
+  call('INCR', K.failures(host))
+  call('PEXPIRE', K.failures(host), A.webhook_ttl_ms)
 end
 if A.pause_ms then
   call('HSET', K.delivery(A.delivery), 'next_ms', int(NOW + A.pause_ms))

@@ -10,7 +10,7 @@ import pytest
 
 from herder.broker import Broker
 from herder.clock import SimulatedClock
-from herder.deliveries import CLAIM_MARGIN_MS, Deliveries
+from herder.deliveries import CLAIM_MARGIN_MS, DOWN_AFTER, Deliveries
 from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery
 from tests.integration.ring import Ring
 
@@ -74,6 +74,33 @@ async def test_a_host_has_so_many_attempts_at_a_time(desk: Desk) -> None:
     for id_, attempt in claimed[:3]:
         assert await desk.tell(id_, attempt, DAY_MS)
     assert await desk.hosts(100) == {"a": 3}
+
+
+async def test_a_host_that_is_down_is_asked_once_at_a_time_until_it_answers(desk: Desk) -> None:
+    await desk.post("a", 40)
+    failed = 0
+    while failed < DOWN_AFTER:
+        claimed = await desk.claim()
+        assert len(claimed) == HOST_MAX
+        for id_, attempt in claimed:
+            assert await desk.tell(id_, attempt, DAY_MS)
+        failed += len(claimed)
+    await desk.post("b", 2)
+    assert await desk.hosts(100) == {"a": 1, "b": 2}  # others have their room
+    desk.later(desk.flight_ms)
+    [down] = [pair for pair in await desk.claim() if pair[0].startswith("msg_a")]
+    assert await desk.tell(*down, DAY_MS)
+    [tried] = await desk.claim()
+    assert await desk.door.attempted(Attempted(*tried, DeliveryStatus.DELIVERED, response_status=204))
+    assert await desk.hosts(100) == {"a": HOST_MAX}
+
+
+async def test_what_was_never_sent_says_nothing_of_its_host(desk: Desk) -> None:
+    await desk.post("a", DOWN_AFTER + 20)
+    for _ in range(DOWN_AFTER):
+        [tried, *_] = await desk.claim(1)
+        assert await desk.tell(*tried)
+    assert await desk.hosts(100) == {"a": HOST_MAX}
 
 
 async def test_room_is_shared_out_among_hosts(desk: Desk) -> None:

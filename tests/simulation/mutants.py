@@ -120,7 +120,11 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
 WEBHOOKS = tuple(replace(mutant, mood="webhooks") for mutant in (
     Mutant("callback-posts-twice", "callback", "if mine == 1 and new", "if new"),
     Mutant("callback-not-due", "callback", "reckon(new.host)"),
-    Mutant("claim-ignores-host-max", "claim", "math.min(A.host_max - call('ZCARD', K.flights(host)), share)", "share"),
+    Mutant("claim-ignores-host-max", "claim", "math.min(room_of(host) - call('ZCARD', K.flights(host)), share)",
+           "share"),
+    Mutant("claim-crowds-a-host-that-is-down", "claim", "if tonumber(call('GET', K.failures(host)) or 0)"
+           " >= A.down_after then return 1 end"),
+    Mutant("attempted-host-stays-down", "attempted", "call('DEL', K.failures(host))"),
     Mutant("claim-no-lapse", "claim", "call('ZRANGEBYSCORE', K.flights(host), '-inf', NOW)", "{}"),
     Mutant("claim-too-early", "claim", "K.due(host), '-inf', NOW, ", "K.due(host), '-inf', '+inf', "),
     Mutant("claim-shares-nothing", "claim", "math.max(1, math.floor(A.limit / math.max(1, #hosts)))", "A.limit"),

@@ -86,6 +86,7 @@ EXPECTED = (
     "batch purged in steps", "batch forgotten",
     "default set", "default taken away", "callbacks answered for twice", "couriers that die with callbacks in hand",
     "attempts claimed", "couriers that die with attempts in hand", "attempts given up", "a full host",
+    "a host that is down", "hosts that are up again",
     "hosts that wait for their turn", "late answers that count",
     "pending after an attempt", "delivered after an attempt", "dead after an attempt", "endpoints off after 410",
     "delivery forgotten",

@@ -5,6 +5,7 @@ The one thing it does not predict is which of the hosts that are due has its tur
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.reference import Reference
 
 OLD_SECRETS_MAX = 3
+DOWN_AFTER = 3  # far below the default, so that seeds come to it
 
 
 class WebhookReference:
@@ -32,6 +34,7 @@ class WebhookReference:
         self.endpoints: dict[str, Endpoint] = {}
         self.deliveries: dict[str, Delivery] = {}
         self.forgotten: dict[str, Delivery] = {}
+        self.failures: Counter[str] = Counter()  # of a host, in a row
 
     # --- endpoints -----------------------------------------------------------------------------------------
 
@@ -85,8 +88,12 @@ class WebhookReference:
         for host in sorted({d.new.host for d in self.deliveries.values() if d.pending}):
             flights = [d.flight_ms for d in self.flights(host).values() if d.flight_ms is not None]
             due = [d.due_ms for d in self.due(host).values() if d.due_ms is not None]
-            found[host] = min(flights + (due if len(flights) < self.host_max else []))
+            found[host] = min(flights + (due if len(flights) < self.room(host) else []))
         return found
+
+    def room(self, host: str) -> int:
+        """How many attempts a host may have at a time: one that is down is asked once at a time."""
+        return 1 if self.failures[host] >= DOWN_AFTER else self.host_max
 
     def due(self, host: str) -> dict[str, Delivery]:
         """A host's deliveries that wait for an attempt."""
@@ -116,8 +123,9 @@ class WebhookReference:
                     delivery.flight_ms, delivery.due_ms = None, now
                     counts["attempts given up"] += 1
             due = sorted((d.due_ms, name) for name, d in self.due(host).items() if (d.due_ms or 0) <= now)
-            room = self.host_max - len(self.flights(host))
+            room = self.room(host) - len(self.flights(host))
             counts["a full host"] += len(due) > room
+            counts["a host that is down"] += bool(due) and self.failures[host] >= DOWN_AFTER
             for _, name in due[: min(room, limit // len(served))]:
                 delivery = self.deliveries[name]
                 delivery.due_ms, delivery.flight_ms = None, now + self.flight_ms
@@ -144,6 +152,12 @@ class WebhookReference:
         endpoint = self.endpoints.get(delivery.new.endpoint)
         if result.disable and endpoint is not None and not endpoint.disabled_ms:
             endpoint.disabled_ms, endpoint.disabled_why = now, result.disable
+        host = delivery.new.host
+        if result.outcome is DeliveryStatus.DELIVERED:
+            self._all.counts["hosts that are up again"] += self.failures[host] >= DOWN_AFTER
+            self.failures[host] = 0
+        elif result.pause_ms is not None or result.response_status is not None:
+            self.failures[host] += 1
         if result.pause_ms is not None:
             delivery.due_ms = delivery.next_ms = now + result.pause_ms
         else:

@@ -22,6 +22,7 @@ from herder.protocol import Ask, Chunk, Lease, ModelCard, Settlement, WorkerStat
 from herder.webhook_records import NewDelivery
 from tests.simulation.reference import Reference
 from tests.simulation.states import Account
+from tests.simulation.webhook_reference import DOWN_AFTER
 
 MODEL = "toy"
 CARD = ModelCard(MODEL, 4_096, 512, 16, None, "<s>", "</s>", adds_bos=True)
@@ -103,7 +104,7 @@ class World:
     def __init__(self, broker: Broker, clock: SimulatedClock, seed: int) -> None:
         self.broker, self.clock, self.ledger = broker, clock, Ledger(broker, b"simulation")
         self.rng = random.Random(seed)
-        self.batches, self.deliveries = Batches(broker), Deliveries(broker)
+        self.batches, self.deliveries = Batches(broker), Deliveries(broker, DOWN_AFTER)
         self.reference = Reference(broker.settings)
         self.workers = {name: Worker(name, *size) for name, size in WORKERS.items()}
         self.prices = Prices(10, 1, 0)
