@@ -6,6 +6,7 @@ cancels a job that is paid for, unless it had asked for that.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Annotated, Any
 
@@ -114,13 +115,22 @@ def streamed(
 ) -> Response:
     """The response that says this job's events; inside `reserved`."""
     herd = herd_of(request)
-    stream = herd.streams.open(record, after)
     transport = request.scope.get("extensions", {}).get(CONNECTION)
     if transport is not None:
-        transport.set_write_buffer_limits(high=BUFFER_BYTES)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        _narrow(transport)
+    stream = herd.streams.open(record, after)
+    if transport is not None:
         stream.cut = transport.abort
     return _Events(herd, stream, cancels=cancels, headers=headers)
+
+
+def _narrow(transport: Any) -> None:
+    """Small buffers for a connection, if there still is one: its caller may have gone while the job was bought."""
+    line = None if transport.is_closing() else transport.get_extra_info("socket")
+    if line is not None:
+        transport.set_write_buffer_limits(high=BUFFER_BYTES)
+        with contextlib.suppress(OSError):  # some systems refuse it once the other end is gone
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
 
 
 class _Events(EventSourceResponse):

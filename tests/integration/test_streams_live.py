@@ -13,7 +13,7 @@ import pytest
 
 from herder.broker import Broker
 from herder.lifecycle import Status
-from herder.protocol import JobRecord
+from herder.protocol import Accepted, Ask, JobRecord
 from herder.settings import Settings
 from tests.integration.api import problem
 from tests.integration.streaming import CANCELS, Hand, serving, text_of
@@ -145,6 +145,33 @@ async def test_going_away_cancels_only_what_asked_for_it(
                 ):
                     pass
         assert lease is None or lease.job_id == job
+
+
+@pytest.mark.parametrize("query", [{}, CANCELS])
+async def test_a_caller_that_is_gone_before_its_stream_begins(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch, query: dict[str, str]
+) -> None:
+    """Its connection can no longer be set up; the job is sold all the same, and no room stays taken."""
+    async with serving(settings.model_copy(update={"streams_max": 1})) as herder:
+        gone, submit = asyncio.Event(), herder.herd.broker.submit
+
+        async def late(ask: Ask) -> Accepted:
+            await gone.wait()
+            return await submit(ask)
+
+        monkeypatch.setattr(herder.herd.broker, "submit", late)
+        async with herder.client() as client:
+            body, params = {"prompt": "hello", "tokens": 20}, {"stream": "true", **query}
+            post = asyncio.create_task(client.post("/v1/jobs", params=params, json=body))
+            await herder.until(lambda: herder.herd.streams._reserved)
+            post.cancel()
+            await asyncio.gather(post, return_exceptions=True)
+        await herder.until(lambda: not herder.running.server_state.connections)
+        gone.set()
+        await herder.until(lambda: not herder.herd.streams._reserved)
+        (record,), _ = await broker.jobs("alice", before=None, limit=2)
+        async with herder.reading(record.job_id) as reader:
+            await reader.until_kind("done" if query else "queued")
 
 
 async def test_a_stop_ends_streams_at_once_and_cancels_nothing(settings: Settings, broker: Broker) -> None:
