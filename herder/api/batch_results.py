@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from herder.api.batch_shapes import result_line
+from herder.api.events import CONNECTION
 from herder.api.state import Herd
 from herder.errors import RedisUnavailable
 
@@ -23,8 +24,14 @@ PAGE = 100  # items of one read
 PIECE_BYTES = 65_536  # of one send: a slow reader of large answers is not one that takes nothing
 LOOK_S = 2.0  # silence after which is read, whatever the bell said
 COALESCE_S = 0.02  # ends that come closer together than this are one read
-RETRIES_MAX = 15  # reads that Redis does not answer, LOOK_S apart, before the answer ends; the caller resumes
+RETRIES_MAX = (
+    15  # reads that Redis does not answer, LOOK_S apart, before the answer is cut off; the caller resumes
+)
 BLANK = b"\n"
+
+
+class CutOff(Exception):
+    """The answer cannot be finished, and must not look as if it were."""
 
 
 class _Ear:
@@ -65,13 +72,14 @@ class _Reader:
         self.ended = False
 
     async def page(self) -> bytes:
-        """The next lines; none where there are none yet, or none any more (`ended`)."""
+        """The next lines; none where there are none yet, or none any more (`ended`). Raises CutOff."""
         try:
             lines = await self._read()
             self._failures = 0
-        except RedisUnavailable:
+        except RedisUnavailable as error:
             self._failures += 1
-            self.ended = not self._follow or self._failures > RETRIES_MAX
+            if not self._follow or self._failures > RETRIES_MAX:
+                raise CutOff from error
             return b""
         return lines
 
@@ -91,8 +99,11 @@ class _Reader:
         return b"".join(result_line(place + 1, index, job) for place, index, job in rows)
 
 
-async def result_lines(herd: Herd, batch: str, cursor: int, *, follow: bool) -> AsyncIterator[bytes]:
-    """Pages of lines from the `cursor`-th ended item on; with `follow` until the batch ends or the herder stops."""
+async def result_lines(herd: Herd, batch: str, cursor: int, *, follow: bool) -> AsyncGenerator[bytes, None]:
+    """Pages of lines from the `cursor`-th ended item on; with `follow` until the batch ends or the herder stops.
+
+    Raises CutOff where Redis is away: at once, or with `follow` after some tries.
+    """
     reader = _Reader(herd, batch, cursor, follow=follow)
     ear = _Ear(herd.broker.keys("batch_bell", batch))
     ping_s = herd.settings.stream_ping_ms / 1000
@@ -118,29 +129,32 @@ async def result_lines(herd: Herd, batch: str, cursor: int, *, follow: bool) -> 
 
 
 class ResultsResponse(StreamingResponse):
-    """Sends the pages; takes the room of one stream, and ends where its reader takes nothing for too long."""
+    """Sends the pages; takes the room of one stream, and is cut where its reader takes nothing for too long."""
 
-    def __init__(self, request: Request, herd: Herd, pages: AsyncIterator[bytes]) -> None:
+    def __init__(self, request: Request, herd: Herd, pages: AsyncGenerator[bytes, None]) -> None:
         super().__init__(pages, media_type=MEDIA_TYPE)
         self._pages = pages
         self._herd = herd
-        self._connection = request.scope.get("extensions", {}).get("herder.connection")
+        self._connection = request.scope.get("extensions", {}).get(CONNECTION)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all."""
         send_s = self._herd.settings.stream_send_ms / 1000
 
         async def within(message: Message) -> None:
-            async with asyncio.timeout(send_s):
-                await send(message)
+            try:
+                async with asyncio.timeout(send_s):
+                    await send(message)
+            except TimeoutError as error:
+                self._herd.metrics.dropped.inc()
+                raise CutOff from error
 
         try:
             with self._herd.streams.reserved():
                 await super().__call__(scope, receive, within)
-        except TimeoutError:
-            self._herd.metrics.dropped.inc()
+        except CutOff:
             if self._connection is not None:
                 self._connection.abort()
         finally:
             with contextlib.suppress(RuntimeError):
-                await self._pages.aclose()  # type: ignore[attr-defined]
+                await self._pages.aclose()

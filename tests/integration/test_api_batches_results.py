@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from herder.api import batch_results
 from herder.broker import Broker, connect
+from herder.errors import RedisUnavailable
 from herder.settings import Settings
 from tests.integration.api import MODEL, WORKER
 from tests.integration.live import Live, live
@@ -150,6 +152,29 @@ async def test_a_reader_that_takes_nothing_is_cut_off(settings: Settings) -> Non
             while not r.herder.herd.streams._reserved:
                 await r.broker.ping()
             await r.until_nobody_reads()
+            assert r.herder.herd.metrics.registry.get_sample_value("herder_streams_dropped_total") == 1
+
+
+@pytest.mark.parametrize("follow", ["true", "false"])
+async def test_what_cannot_be_read_does_not_end_like_what_is_whole(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, follow: str
+) -> None:
+    monkeypatch.setattr(batch_results, "RETRIES_MAX", 0)
+    async with reading(settings) as r:
+        url = await r.batch(250)
+        await r.answer(250)
+        batches = r.herder.herd.batches
+        read = batches.ended_items
+
+        async def first_page_only(batch: str, first: int, limit: int) -> Any:
+            if first:
+                raise RedisUnavailable("Redis went away")
+            return await read(batch, first, limit)
+
+        monkeypatch.setattr(batches, "ended_items", first_page_only)
+        with pytest.raises(httpx.TransportError):
+            await r.client.get(url, params={"follow": follow})
+        await r.until_nobody_reads()
 
 
 async def test_there_is_room_for_so_many(settings: Settings) -> None:
