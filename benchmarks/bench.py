@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 
+from herder.brief import Brief
 from herder.broker import Broker, connect
 from herder.embedded import EmbeddedRedis
 from herder.ledger import Ledger
@@ -58,7 +59,7 @@ async def an_ask(broker: Broker) -> Ask:
         account="payer",
         key_id="key",
         model=MODEL,
-        prompt="hello",
+        brief=Brief("hello"),
         tokens=TOKENS,
         terms=Terms(prices.set_prompt_fee, prices.fee_per_token, base, base),
         multiplier_milli=MILLI,

@@ -26,7 +26,7 @@ class FeedState(StrEnum):
 class Item:
     """One prompt of a batch, rendered and priced; becomes a job when it is fed.
 
-    `input` is what the worker will read, JSON with prompt, stop, sampling (as `Broker.submit` writes it).
+    `input` is what the worker will read, a `Brief` in its JSON form; `n` and `chain` as in an `Ask`.
     """
 
     model: str
@@ -41,6 +41,8 @@ class Item:
     custom_id: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     webhook: Webhook | None = None
+    n: int = 1
+    chain: tuple[str, ...] = ()
 
     def stored(self) -> str:
         """The item as feed.lua reads it."""
@@ -50,6 +52,10 @@ class Item:
             "head_start_ms": self.head_start_ms, "kv_tokens": self.kv_tokens, "input": self.input,
             "metadata": json.dumps(self.metadata, ensure_ascii=False) if self.metadata else "{}",
         }  # fmt: skip
+        if self.n != 1:
+            fields["n"] = self.n
+        if self.chain:
+            fields["chain"] = json.dumps(self.chain)
         if self.custom_id is not None:
             fields["custom_id"] = self.custom_id
         if self.webhook is not None:

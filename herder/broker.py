@@ -82,11 +82,6 @@ class Broker(reads.Reads):
         """
         # Tour 2/8: the fee is held and the job joins the queue in one Lua script; nothing can come between.
         s = self.settings
-        given = {
-            "prompt": ask.prompt,
-            "stop": ask.stop,
-            "sampling": asdict(ask.sampling),
-        }
         arguments = {
             "job": ask.job_id, "account": ask.account, "key_id": ask.key_id, "model": ask.model,
             "tokens": ask.tokens, "base": ask.terms.base, "fee": ask.terms.fee,
@@ -94,6 +89,7 @@ class Broker(reads.Reads):
             "multiplier_milli": ask.multiplier_milli, "offered": int(ask.offered),
             "head_start_ms": head_start_ms(ask.multiplier_milli, s.doubling_ms),
             "price_version": ask.price_version, "kv_tokens": ask.kv_tokens,
+            "n": ask.brief.n, "chain": json.dumps(ask.chain) if ask.chain else None,
             "metadata": json.dumps(ask.metadata, ensure_ascii=False),
             "idempotency_key": ask.idempotency_key, "request_hash": ask.request_hash,
             "idempotency_ttl_ms": s.idempotency_ttl_ms, "result_ttl_ms": s.result_ttl_ms,
@@ -102,7 +98,7 @@ class Broker(reads.Reads):
             "webhook_url": ask.webhook and ask.webhook.url,
             "webhook_endpoint": ask.webhook and ask.webhook.endpoint,
         }  # fmt: skip
-        reply = [text_of(part) for part in await self.scripts.call("submit", arguments, json.dumps(given))]
+        reply = [text_of(part) for part in await self.scripts.call("submit", arguments, ask.brief.as_json())]
         match reply:
             case ["OK", position]:
                 return Accepted(ask.job_id, int(position), replayed=False)

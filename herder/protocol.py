@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from herder.brief import Brief
 from herder.lifecycle import Status
 from herder.pricing import Terms
 
@@ -25,15 +26,6 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen. Temperature 0 is greedy; `seed` is fixed at submit so that a re-run repeats."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Webhook:
     """Where the end of a job or of a batch is told: a URL, and the endpoint (its secrets) that it belongs to."""
 
@@ -45,23 +37,23 @@ class Webhook:
 class Ask:
     """A priced, rendered prompt, ready to be held and queued.
 
-    `prompt` is the rendered text that the model reads; `kv_tokens` an estimate of the KV cells it will occupy;
-    `offered` tells a bid or a static fee from an automatic price.
+    `tokens` are those of one answer, of which the brief may want several; `kv_tokens` is an estimate of the KV cells
+    that all of it will occupy; `offered` tells a bid or a static fee from an automatic price; `chain` has the hashes of
+    the prompt's longer and longer beginnings, by which a worker that still holds one is found.
     """
 
     job_id: str
     account: str
     key_id: str
     model: str
-    prompt: str
+    brief: Brief
     tokens: int
     terms: Terms
     multiplier_milli: int
     offered: bool
     price_version: int
     kv_tokens: int
-    stop: tuple[str, ...] = ()
-    sampling: Sampling = Sampling()
+    chain: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
     request_hash: str = ""
@@ -87,10 +79,8 @@ class Lease:
     job_id: str
     attempt: int
     account: str
-    prompt: str
+    brief: Brief
     tokens: int
-    stop: tuple[str, ...]
-    sampling: Sampling
     terms: Terms
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from herder.brief import brief_of
 from herder.errors import (
     AccountSuspended,
     IdempotencyConflict,
@@ -14,7 +14,7 @@ from herder.errors import (
     UnknownModel,
 )
 from herder.pricing import Terms
-from herder.protocol import Ask, Lease, Sampling
+from herder.protocol import Ask, Lease
 
 
 def refusal(reply: list[Any], ask: Ask, depth_max: int) -> Exception:
@@ -44,15 +44,12 @@ def refusal(reply: list[Any], ask: Ask, depth_max: int) -> Exception:
 def lease_of(row: list[Any]) -> Lease:
     """One row of lease.lua's reply."""
     job_id, attempt, account, tokens, base, fee, prompt_fee, token_fee, given = row
-    read = json.loads(given)
     return Lease(
         job_id=text_of(job_id),
         attempt=int(attempt),
         account=text_of(account),
-        prompt=read["prompt"],
+        brief=brief_of(given),
         tokens=int(tokens),
-        stop=tuple(read["stop"]),
-        sampling=Sampling(**read["sampling"]),
         terms=Terms(int(prompt_fee), int(token_fee), int(base), int(fee)),
     )
 

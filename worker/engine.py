@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from herder.protocol import Sampling
+from herder.brief import Sampling
 
 
 class EngineError(Exception):
@@ -38,13 +38,35 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """A slot begins another answer: how it is sampled, the JSON schema it must fit, and the prompt's tokens, which
+    penalties count."""
+
+    slot: int
+    sampling: Sampling
+    schema: str | None = None
+    prompt: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sampled token; where the sampling asked for them, its log-probability and the likeliest tokens with theirs."""
+
+    token: int
+    logprob: float | None = None
+    likeliest: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Step:
-    """One decode. In this order: cut each slot of `trims` to its first `keep` cells, give each slot of `opens` a fresh
-    sampler, decode `rows`, sample."""
+    """One decode. In this order: cut each slot of `trims` to its first `keep` cells, let each of `copies` (from, to,
+    length) share the first cells of another slot, give each slot of `opens` a fresh sampler, decode `rows`, sample.
+    """
 
     rows: tuple[Row, ...]
     trims: tuple[tuple[int, int], ...] = ()
-    opens: tuple[tuple[int, Sampling], ...] = ()
+    opens: tuple[Opening, ...] = ()
+    copies: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,8 +111,8 @@ class Engine(Protocol):
         """Whether the token means that the model has finished (an end-of-generation token)."""
         ...
 
-    def step(self, step: Step) -> dict[int, int]:
-        """Decode and sample: slot → token for every row with `sample`. Raises KvFull or StepFailed."""
+    def step(self, step: Step) -> dict[int, Drawn]:
+        """Decode and sample: slot → what was drawn for every row with `sample`. Raises KvFull or StepFailed."""
         ...
 
     def close(self) -> None:

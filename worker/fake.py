@@ -14,7 +14,7 @@ import threading
 import time
 from hashlib import sha256
 
-from worker.engine import EngineFacts, Step, StepFailed
+from worker.engine import Drawn, EngineFacts, Step, StepFailed
 
 END = 256
 WORDS = (
@@ -64,16 +64,20 @@ class FakeEngine:
         """See Engine."""
         return token == END
 
-    def step(self, step: Step) -> dict[int, int]:
+    def step(self, step: Step) -> dict[int, Drawn]:
         """See Engine."""
         self.steps = [*self.steps[-1023:], step]
         if self._step_ms:
             time.sleep(self._step_ms / 1000)
         for slot, keep in step.trims:
             del self._cells[slot][keep:]
-        for slot, _ in step.opens:
-            self._scripts[slot] = []
-        sampled: dict[int, int] = {}
+        for source, target, length in step.copies:
+            assert not self._cells[target], f"slot {target} is copied into, and holds something"
+            assert len(self._cells[source]) >= length, f"slot {source} holds less than {length}"
+            self._cells[target] = self._cells[source][:length]
+        for opening in step.opens:
+            self._scripts[opening.slot] = []
+        sampled: dict[int, Drawn] = {}
         for row in step.rows:
             cells = self._cells[row.slot]
             assert row.start == len(cells), (
@@ -83,7 +87,7 @@ class FakeEngine:
             if row.sample:
                 if not self._scripts[row.slot]:
                     self._scripts[row.slot] = script(bytes(cells))[::-1]
-                sampled[row.slot] = self._scripts[row.slot].pop()
+                sampled[row.slot] = Drawn(self._scripts[row.slot].pop())
         assert sum(map(len, self._cells)) <= self._facts.kv_tokens, "the scheduler overfilled the cache"
         return sampled
 

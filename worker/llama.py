@@ -1,7 +1,7 @@
 """llama.cpp as an engine: one unified KV cache, many sequences in one `llama_decode`, a sampler for each slot.
 
-The only file that imports llama_cpp. Must not know of jobs, Redis or scheduling. Native code may
-abort the process at any time; whatever can be checked before a native call is checked.
+With `batch` and `sampling` beside it the only file that imports llama_cpp. Must not know of jobs, Redis or scheduling.
+Native code may abort the process at any time; whatever can be checked before a native call is checked.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ctypes
 import os
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 # Read by OpenMP once, when the library loads: threads that spin while they wait cost a factor of three where cores
 # are shared.
@@ -20,8 +19,9 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from herder.protocol import Sampling
-from worker.engine import EngineFacts, KvFull, ModelUnusable, Step, StepFailed
+from worker.batch import Batch
+from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Step, StepFailed
+from worker.sampling import NativeSampler
 
 BATCH_TOKENS = 2048
 ERROR_LEVEL = 4
@@ -37,85 +37,6 @@ def _log(level: int, text: bytes, _user_data: object) -> None:
 
 
 _native_log = llama_cpp.llama_log_callback(_log)  # native code keeps the pointer, so it must not be collected
-
-
-class Batch:
-    """A `llama_batch` over numpy memory, so that whole rows are filled by slice."""
-
-    def __init__(self, tokens: int) -> None:
-        self.limit = tokens
-        self._token = np.zeros(tokens, np.int32)
-        self._pos = np.zeros(tokens, np.int32)
-        self._seq = np.zeros(tokens, np.int32)
-        self._logits = np.zeros(tokens, np.int8)
-        one_each = np.ones(tokens, np.int32)
-        # llama.cpp wants a pointer for each token to the list of its sequences; ours are lists of one, in `_seq`.
-        pointers = self._seq.ctypes.data + np.arange(tokens, dtype=np.uint64) * 4
-        self._keep = (one_each, pointers)
-        self.native = llama_cpp.llama_batch(
-            n_tokens=0,
-            token=_pointer(self._token, ctypes.c_int32),
-            embd=None,
-            pos=_pointer(self._pos, ctypes.c_int32),
-            n_seq_id=_pointer(one_each, ctypes.c_int32),
-            seq_id=ctypes.cast(pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=_pointer(self._logits, ctypes.c_int8),
-        )
-
-    def fill(self, step: Step) -> list[tuple[int, int]]:
-        """Lay the step's rows in; (slot, index in the batch) for each that wants logits, in batch order."""
-        at = 0
-        wanted: list[tuple[int, int]] = []
-        for row in step.rows:
-            end = at + len(row.tokens)
-            if end > self.limit:
-                raise StepFailed(f"a batch of more than {self.limit} tokens")
-            self._token[at:end] = row.tokens
-            self._pos[at:end] = range(row.start, row.start + len(row.tokens))
-            self._seq[at:end] = row.slot
-            self._logits[at:end] = 0
-            if row.sample:
-                self._logits[end - 1] = 1
-                wanted.append((row.slot, end - 1))
-            at = end
-        self.native.n_tokens = at
-        return wanted
-
-
-SEED_RANDOM = 0xFFFFFFFF
-"""llama.cpp takes this seed to mean a random one, which no re-run would repeat."""
-
-
-class NativeSampler:
-    """One job's sampler; made afresh for each attempt, so that the same seed draws the same tokens again."""
-
-    def __init__(self, sampling: Sampling) -> None:
-        self.greedy = sampling.temperature <= 0
-        self._chain: Any = None
-        if self.greedy:
-            return
-        self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        for sampler in (
-            llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1),
-            llama_cpp.llama_sampler_init_temp(sampling.temperature),
-            llama_cpp.llama_sampler_init_dist(sampling.seed % SEED_RANDOM),
-        ):
-            llama_cpp.llama_sampler_chain_add(self._chain, sampler)
-
-    def sample(self, context: Any, index: int) -> int:
-        """Draw from the logits of the batch's token `index`, and remember the draw."""
-        assert self._chain is not None
-        return int(llama_cpp.llama_sampler_sample(self._chain, context, index))
-
-    def close(self) -> None:
-        """Free it."""
-        if self._chain is not None:
-            llama_cpp.llama_sampler_free(self._chain)
-            self._chain = None
-
-
-def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))
 
 
 class LlamaEngine:
@@ -250,13 +171,15 @@ class LlamaEngine:
         """See Engine."""
         return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
 
-    def step(self, step: Step) -> dict[int, int]:
+    def step(self, step: Step) -> dict[int, Drawn]:
         """See Engine."""
         for slot, keep in step.trims:
             llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)
-        for slot, sampling in step.opens:
-            self._close_sampler(slot)
-            self._samplers[slot] = NativeSampler(sampling)
+        for source, target, length in step.copies:
+            llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+        for opening in step.opens:
+            self._close_sampler(opening.slot)
+            self._samplers[opening.slot] = NativeSampler(opening.sampling)
         wanted = self._batch.fill(step)
         # Tour 5/8: one llama_decode for every sequence this worker answers; ctypes lets go of the GIL meanwhile.
         code = llama_cpp.llama_decode(self._context, self._batch.native)
@@ -266,13 +189,13 @@ class LlamaEngine:
             raise StepFailed(f"llama_decode failed with code {code} ({_why()})")
         return self._sample(wanted)
 
-    def _sample(self, wanted: list[tuple[int, int]]) -> dict[int, int]:
+    def _sample(self, wanted: list[tuple[int, int]]) -> dict[int, Drawn]:
         if not wanted:
             return {}
         # One row for each wanted token, in batch order.
         pointer = llama_cpp.llama_get_logits(self._context)
         logits = np.ctypeslib.as_array(pointer, shape=(len(wanted), len(self._pieces)))
-        return {slot: self._choose(slot, index, logits[i]) for i, (slot, index) in enumerate(wanted)}
+        return {slot: Drawn(self._choose(slot, index, logits[i])) for i, (slot, index) in enumerate(wanted)}
 
     def _choose(self, slot: int, index: int, logits: npt.NDArray[np.float32]) -> int:
         """The slot's next token; `index` is its row's place in the batch, `logits` that row."""

@@ -6,8 +6,8 @@ import resource
 import sys
 from pathlib import Path
 
-from herder.protocol import Sampling
-from worker.engine import EngineError, ModelUnusable, Row, Step
+from herder.brief import Sampling
+from worker.engine import EngineError, ModelUnusable, Opening, Row, Step
 from worker.llama import LlamaEngine
 
 
@@ -18,7 +18,7 @@ def main() -> int:
     try:
         engine = LlamaEngine(path, slots=1, context=32)
         prompt = tuple(engine.tokenize("a")[:8]) or (0,)
-        engine.step(Step((Row(0, 0, prompt, sample=True),), opens=((0, Sampling()),)))
+        engine.step(Step((Row(0, 0, prompt, sample=True),), opens=(Opening(0, Sampling()),)))
     except ModelUnusable as error:
         print(error, file=sys.stderr)
         return 1

@@ -181,7 +181,7 @@ class Runner:
     async def _accept(self, sequence: Sequence) -> None:
         """Count the prompt's tokens, beside the running step, and put the job where the next step finds it."""
         lease = sequence.lease
-        sequence.read(await asyncio.to_thread(self._engine.tokenize, lease.prompt))
+        sequence.read(await asyncio.to_thread(self._engine.tokenize, lease.brief.prompt))
         self._intake.arrive(sequence)
         self._work.set()
         log.debug("leased", job=lease.job_id, attempt=lease.attempt, prompt_tokens=sequence.prompt_tokens)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from worker.engine import EngineFacts, Row, Step
+from worker.engine import Drawn, EngineFacts, Opening, Row, Step
 from worker.pace import PrefillPace, Speed
 from worker.prefix import IdleSlots, Kept
 from worker.sequence import Key, Sequence
@@ -107,7 +107,7 @@ class Scheduler:
             rows.append(Row(sequence.slot, sequence.done, part, sample=end == sequence.prompt_tokens))
         if not rows:
             return None
-        opens = tuple((s.slot, s.lease.sampling) for s in self._opens if s.slot is not None)
+        opens = tuple(Opening(s.slot, s.lease.brief.sampling) for s in self._opens if s.slot is not None)
         return Step(tuple(rows), tuple(self._trims.items()), opens)
 
     def _start_waiting(self) -> None:
@@ -139,7 +139,7 @@ class Scheduler:
     def apply(
         self,
         step: Step,
-        sampled: dict[int, int],
+        sampled: dict[int, Drawn],
         elapsed_ms: float,
         piece: Callable[[int], bytes],
         ends: Callable[[int], bool],
@@ -156,7 +156,7 @@ class Scheduler:
             prefilled += 0 if sequence.decoding else len(row.tokens)
             sequence.done = row.start + len(row.tokens)
             if row.sample:
-                token = sampled[row.slot]
+                token = sampled[row.slot].token
                 sequence.take(token, piece(token), ends(token))
                 grown.append(sequence)
         self._pace.measured(decoding, prefilled, elapsed_ms)
@@ -192,7 +192,7 @@ class Scheduler:
         for slot, keep in step.trims:
             if self._trims.get(slot) == keep:
                 del self._trims[slot]
-        opened = {slot for slot, _ in step.opens}
+        opened = {opening.slot for opening in step.opens}
         self._opens = [s for s in self._opens if s.slot not in opened]
 
     def _clear_ended(self) -> None:

@@ -39,7 +39,7 @@ class Sequence:
         self.text = ""
         self.reported_tokens = 0
         self.reported_chars = 0
-        self._stream = TextStream(lease.stop)
+        self._stream = TextStream(lease.brief.stop)
 
     def read(self, prompt: list[int]) -> None:
         """The prompt's tokens have been counted."""

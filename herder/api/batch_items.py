@@ -6,20 +6,19 @@ Holds nothing, prices nothing. A fault names its item as `batch_reading` does.
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from herder.api.batch_reading import SLICE, BatchAsk, Draft, Faults
 from herder.api.offers import Sale
 from herder.api.state import Herd
-from herder.api.submission import fitted, model_of, refuse_without_worker
+from herder.api.submission import brief_for, fitted, model_of, refuse_without_worker
 from herder.batches import Item
+from herder.brief import Brief
 from herder.errors import ContextExceeded, InvalidRequest, UnknownModel
 from herder.pricing import head_start_ms
 from herder.prompts import Message
-from herder.protocol import Sampling, Webhook
+from herder.protocol import Webhook
 from herder.records import ModelState
 
 _NO_METADATA: dict[str, str] = {}
@@ -30,18 +29,15 @@ class Fitted:
     """One item, rendered and found to fit; what is not yet known of it is its price."""
 
     model: str
-    text: str
+    brief: Brief
     kv_tokens: int
     tokens: int
     multiplier_milli: int | None
-    stop: tuple[str, ...]
-    sampling: Sampling
     custom_id: str | None
     metadata: dict[str, str]
 
     def priced(self, sold: Sale, fee: int, doubling_ms: int, webhook: Webhook | None) -> Item:
         """The item as it is stored: `fee` credits of the batch's are its own."""
-        given = {"prompt": self.text, "stop": self.stop, "sampling": vars(self.sampling)}
         return Item(
             model=self.model,
             tokens=self.tokens,
@@ -51,10 +47,11 @@ class Fitted:
             offered=sold.offered,
             head_start_ms=head_start_ms(sold.multiplier_milli, doubling_ms),
             kv_tokens=self.kv_tokens,
-            input=json.dumps(given),
+            input=self.brief.as_json(),
             custom_id=self.custom_id,
             metadata=self.metadata,
             webhook=webhook,
+            n=self.brief.n,
         )
 
 
@@ -149,15 +146,12 @@ async def _fitted(
     except (ContextExceeded, InvalidRequest) as error:
         faults.add(draft.where, "", error.detail)
         return None
-    seed = body.seed if body.seed is not None else secrets.randbits(32)
     return Fitted(
         model=state.card.model,
-        text=prompt.text,
+        brief=brief_for(body, prompt.text),
         kv_tokens=prompt.kv_tokens,
         tokens=body.tokens,
         multiplier_milli=body.multiplier,
-        stop=body.stops,
-        sampling=Sampling(body.temperature, body.top_p, seed),
         custom_id=body.custom_id,
         metadata=body.metadata or _NO_METADATA,
     )

@@ -14,10 +14,11 @@ from herder.api.bodies import Offer
 from herder.api.offers import Sale, Wish, sale
 from herder.api.state import Herd
 from herder.apikeys import ALPHABET
+from herder.brief import Brief, Sampling
 from herder.errors import ContextExceeded, InvalidRequest, NoWorker, UnknownModel
 from herder.pricing import MILLI, Prices
 from herder.prompts import bounds, kv_estimate
-from herder.protocol import Ask, ModelCard, Sampling
+from herder.protocol import Ask, ModelCard
 from herder.records import KeyRecord, ModelState
 from herder.settings import model_name
 
@@ -130,24 +131,27 @@ def ask_of(
     prices: Prices,
     tokens: int,
 ) -> Ask:
-    """The job, with an id and (where none was given) a seed of its own."""
-    seed = body.seed if body.seed is not None else secrets.randbits(32)
+    """The job, with an id."""
     return Ask(
         job_id=new_job_id(),
         account=key.account,
         key_id=key.key_id,
         model=state.card.model,
-        prompt=prompt.text,
+        brief=brief_for(body, prompt.text),
         tokens=tokens,
         terms=sold.terms,
         multiplier_milli=sold.multiplier_milli,
         offered=sold.offered,
         price_version=prices.version,
         kv_tokens=prompt.kv_tokens,
-        stop=body.stops,
-        sampling=Sampling(body.temperature, body.top_p, seed),
         metadata=body.metadata,
     )
+
+
+def brief_for(body: Offer, text: str) -> Brief:
+    """What the worker reads, with (where none was given) a seed of its own."""
+    seed = body.seed if body.seed is not None else secrets.randbits(32)
+    return Brief(text, body.stops, Sampling(body.temperature, body.top_p, seed))
 
 
 def new_job_id() -> str:

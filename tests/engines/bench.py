@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from herder.brief import Brief, Sampling
 from herder.pricing import Terms
-from herder.protocol import FinishReason, Lease, Sampling
-from worker.engine import Row, Step
+from herder.protocol import FinishReason, Lease
+from worker.engine import Drawn, Opening, Row, Step
 from worker.llama import LlamaEngine
 from worker.scheduler import Scheduler
 from worker.sequence import Sequence
@@ -38,7 +39,9 @@ def a_lease(
     account: str = "alice",
 ) -> Lease:
     """A lease of a job of its own."""
-    return Lease(f"job_{next(_jobs)}", 1, account, prompt, tokens, stop, sampling, Terms(10, 1, 34, 34))
+    return Lease(
+        f"job_{next(_jobs)}", 1, account, Brief(prompt, stop, sampling), tokens, Terms(10, 1, 34, 34)
+    )
 
 
 class MeasuredEngine(LlamaEngine):
@@ -53,7 +56,7 @@ class MeasuredEngine(LlamaEngine):
         self.noise = float(np.abs(self.last_logits(tokens) - self.last_logits(tokens, cut=CUT)).max())
         self.clear = max(CLEAR_LEAST, NOISE_FACTOR * self.noise)
 
-    def step(self, step: Step) -> dict[int, int]:
+    def step(self, step: Step) -> dict[int, Drawn]:
         """As it is, remembered."""
         self.steps.append(step)
         self.gaps = {}
@@ -77,7 +80,7 @@ class MeasuredEngine(LlamaEngine):
         trims = tuple((slot, 0) for slot in range(self.facts.slots))
         for i, rows in enumerate(steps):
             first = i == 0
-            self.step(Step(tuple(rows), trims if first else (), ((0, Sampling()),) if first else ()))
+            self.step(Step(tuple(rows), trims if first else (), (Opening(0, Sampling()),) if first else ()))
         return self.logits[0]
 
 
@@ -105,7 +108,7 @@ class Driver:
 
     def admit(self, lease: Lease) -> Sequence:
         """Take a job in."""
-        sequence = Sequence(lease, self.engine.tokenize(lease.prompt))
+        sequence = Sequence(lease, self.engine.tokenize(lease.brief.prompt))
         self.answers[lease.job_id] = Answer(clear=self.engine.clear)
         self.scheduler.admit(sequence)
         assert not sequence.ended, sequence.failure
@@ -116,14 +119,14 @@ class Driver:
         step = self.scheduler.plan()
         if step is None:
             return False
-        whole = Step(step.rows, self._clean + step.trims, step.opens)
+        whole = replace(step, trims=self._clean + step.trims)
         self._clean = ()
         sampled = self.engine.step(whole)
         for sequence in self.scheduler.apply(step, sampled, 5.0, self.engine.piece, self.engine.ends):
             slot = sequence.slot
             assert slot is not None
             answer = self.answers[sequence.lease.job_id]
-            answer.tokens.append(sampled[slot])
+            answer.tokens.append(sampled[slot].token)
             answer.gaps.append(self.engine.gaps[slot])
             answer.text, answer.finish, answer.cached = sequence.text, sequence.finish, sequence.cached
         return True

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from herder.protocol import FinishReason, Sampling
+from herder.brief import Sampling
+from herder.protocol import FinishReason
 from tests.engines.bench import Answer, Driver, MeasuredEngine, a_lease, same
-from worker.engine import Row, Step
+from worker.engine import Opening, Row, Step
 from worker.gguf import read_header, without_tensors
-from worker.llama import SEED_RANDOM, LlamaEngine
+from worker.llama import LlamaEngine
+from worker.sampling import SEED_RANDOM
 from worker.text import TextStream
 
 PROMPTS = (
@@ -178,7 +180,9 @@ def test_cancel_between_steps_frees_the_slot_for_another(engine: MeasuredEngine)
 
 def test_a_batch_of_nothing_but_prompts_samples_nothing(engine: MeasuredEngine) -> None:
     tokens = tuple(engine.tokenize("one two three"))
-    whole = engine.step(Step((Row(0, 0, tokens, sample=True),), trims=((0, 0),), opens=((0, Sampling()),)))
+    whole = engine.step(
+        Step((Row(0, 0, tokens, sample=True),), trims=((0, 0),), opens=(Opening(0, Sampling()),))
+    )
     part = engine.step(Step((Row(0, 0, tokens[:-1], sample=False),), trims=((0, 0),)))
     rest = engine.step(Step((Row(0, len(tokens) - 1, tokens[-1:], sample=True),)))
     assert part == {}

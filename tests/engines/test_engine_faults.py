@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from herder.protocol import Sampling
-from worker.engine import KvFull, ModelUnusable, Row, Step, StepFailed
+from herder.brief import Sampling
+from worker.engine import KvFull, ModelUnusable, Opening, Row, Step, StepFailed
 from worker.llama import LlamaEngine
 
 HERD_TINY = Path(str(files("herder") / "models" / "herd-tiny.gguf"))
 SLOTS, CONTEXT = 2, 128
 EMPTY = tuple((slot, 0) for slot in range(SLOTS))
-OPEN = tuple((slot, Sampling()) for slot in range(SLOTS))
+OPEN = tuple(Opening(slot, Sampling()) for slot in range(SLOTS))
 
 
 @pytest.fixture(scope="module")

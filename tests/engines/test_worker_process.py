@@ -12,6 +12,7 @@ from itertools import count
 
 import pytest
 
+from herder.brief import Brief
 from herder.broker import Broker
 from herder.ledger import Ledger
 from herder.lifecycle import TERMINAL, Status
@@ -75,7 +76,7 @@ class Herd:
             account=ACCOUNT,
             key_id="key",
             model=MODEL,
-            prompt=prompt,
+            brief=Brief(prompt),
             tokens=tokens,
             terms=Terms(prices.set_prompt_fee, prices.fee_per_token, base, base),
             multiplier_milli=1_000,

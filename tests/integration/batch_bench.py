@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import count
 
 from herder.batches import Batches, BatchRecord, Charge, FeedState, Item, item_id
+from herder.brief import Brief
 from herder.lifecycle import Status
 from herder.protocol import Outcome
 from tests.integration.ring import MODEL, Ring
@@ -18,14 +18,9 @@ _batches = count(1)
 
 def item(index: int = 0, **more: object) -> Item:
     """One item of 20 tokens at the base fee."""
-    given = {
-        "prompt": f"hello {index}",
-        "stop": [],
-        "sampling": {"temperature": 0.0, "top_p": 1.0, "seed": 0},
-    }
     plain = Item(
         model=MODEL, tokens=TOKENS, base=FEE, fee=FEE, multiplier_milli=1_000, offered=False, head_start_ms=0,
-        kv_tokens=TOKENS + 5, input=json.dumps(given), custom_id=f"row-{index}",
+        kv_tokens=TOKENS + 5, input=Brief(f"hello {index}").as_json(), custom_id=f"row-{index}",
     )  # fmt: skip
     return replace(plain, **more)  # type: ignore[arg-type]
 

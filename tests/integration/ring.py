@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count
 
+from herder.brief import Brief
 from herder.broker import Broker
 from herder.ledger import Ledger
 from herder.pricing import MILLI, Terms, base_fee, bid_fee, capture
@@ -65,7 +66,7 @@ class Ring:
             account=account,
             key_id="key_1",
             model=MODEL,
-            prompt="hello",
+            brief=Brief("hello"),
             tokens=tokens,
             terms=Terms(prices.set_prompt_fee, prices.fee_per_token, base, bid_fee(base, milli)),
             multiplier_milli=milli,

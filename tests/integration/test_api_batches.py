@@ -31,7 +31,7 @@ async def test_a_batch_is_one_charge_and_many_jobs(front: Front) -> None:
     assert fed["counts"]["queued"] == 3
     jobs = (await front.client.get("/v1/jobs")).json()["jobs"]
     assert [job["batch_id"] for job in jobs] == [batch["id"]] * 3
-    prompts = [(await front.lease()).prompt for _ in range(3)]
+    prompts = [(await front.lease()).brief.prompt for _ in range(3)]
     assert prompts == [f"<user>{text}</user><assistant>" for text in "abc"]
     await front.herd.broker.release("w1", None, died=False)
     for _ in range(3):
@@ -68,7 +68,7 @@ async def test_lines_with_options_in_the_query(front: Front) -> None:
     assert batch["metadata"] == {"run": "7"}
     await until_fed(front, batch)
     leases = [await front.lease() for _ in range(2)]
-    assert [(lease.prompt, lease.tokens, lease.stop) for lease in leases] == [
+    assert [(lease.brief.prompt, lease.tokens, lease.brief.stop) for lease in leases] == [
         ("<user>one</user><assistant>", 20, ("x", "y")), ("two", 5, ("x", "y")),
     ]  # fmt: skip
     for lease in reversed(leases):
@@ -114,10 +114,10 @@ async def test_items_of_many_kinds_keep_their_order(front: Front) -> None:
     ]  # fmt: skip
     batch = await posted(front, {"items": items, "tokens": 20, "model": "toy"})
     await until_fed(front, batch)
-    toys = [(await front.lease()).prompt for _ in range(4)]
+    toys = [(await front.lease()).brief.prompt for _ in range(4)]
     assert toys == [f"<user>{c}</user><assistant>" if c != "b" else c for c in "abce"]
     (plain,) = await front.herd.broker.lease("w1", "plain", slots=1, kv_free=10**6, kv_total=10**6)
-    assert plain.prompt == "d"
+    assert plain.brief.prompt == "d"
     for item in ({"messages": [{"role": "user", "content": "c"}]},):
         reply = await front.client.post("/v1/batches", json={"items": [item], "tokens": 20, "model": "plain"})
         assert "has no chat template" in problem(reply, 422, "invalid_request")["detail"]

@@ -32,7 +32,7 @@ async def test_a_prompt_is_paid_for_queued_answered_and_the_rest_refunded(front:
 
     lease = await front.lease()
     assert (
-        lease.prompt == "<user>Name a colour.</user><assistant>"
+        lease.brief.prompt == "<user>Name a colour.</user><assistant>"
     )  # templated, and the start token not doubled
     running = (await front.client.get(f"/v1/jobs/{job['id']}")).json()
     assert (running["status"], running["position"], running["attempt"]) == ("running", None, 1)
@@ -229,8 +229,12 @@ async def test_what_was_asked_reaches_the_worker(front: Front) -> None:
         prompt="once", raw=True, stop=["\n", "END"], temperature=0.5, top_p=0.9, seed=7, metadata={"a": "b"}
     )
     lease = await front.lease()
-    assert (lease.prompt, lease.tokens, lease.stop) == ("once", 20, ("\n", "END"))
-    assert (lease.sampling.temperature, lease.sampling.top_p, lease.sampling.seed) == (0.5, 0.9, 7)
+    assert (lease.brief.prompt, lease.tokens, lease.brief.stop) == ("once", 20, ("\n", "END"))
+    assert (lease.brief.sampling.temperature, lease.brief.sampling.top_p, lease.brief.sampling.seed) == (
+        0.5,
+        0.9,
+        7,
+    )
     listed = (await front.client.get("/v1/jobs")).json()["jobs"]
     assert listed[0]["metadata"] == {"a": "b"}
 
@@ -239,7 +243,7 @@ async def test_a_chat_goes_through_the_template(front: Front) -> None:
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hé!"}]
     reply = await front.client.post("/v1/jobs", json={"messages": chat, "tokens": 5, "stop": "x"})
     assert reply.status_code == 202
-    assert (await front.lease()).prompt == "<system>Be brief.</system><user>Hé!</user><assistant>"
+    assert (await front.lease()).brief.prompt == "<system>Be brief.</system><user>Hé!</user><assistant>"
 
 
 async def test_jobs_are_listed_newest_first_in_pages(front: Front) -> None:

@@ -80,8 +80,8 @@ async def test_a_chat_and_a_system_message(herd: Herd, herder: Terminal) -> None
     piped = herder("run", "--system", "be brief", "--tokens", "4", stdin="hällo".encode())
     shown, lease = await asyncio.gather(piped, herd.lease_and_end())
     assert shown.code == 0
-    assert "be brief" in lease.prompt
-    assert "hällo" in lease.prompt
+    assert "be brief" in lease.brief.prompt
+    assert "hällo" in lease.brief.prompt
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])

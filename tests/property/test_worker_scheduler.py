@@ -65,7 +65,7 @@ class World:
         self.check(step)
         try:
             if how == "full":
-                self.engine.step(Step((), step.trims, step.opens))
+                self.engine.step(replace(step, rows=()))
                 raise KvFull("the test says so")
             sampled = self.engine.step(step)
             if how == "failed":
@@ -122,7 +122,7 @@ def test_every_promise_holds_and_everything_ends(deeds: list[tuple[str, object]]
             assert sequence.failure.code == "context_exceeded"
         elif sequence.failure is None:
             # Company, prefixes and faults of others leave no trace in the answer.
-            prompt = sequence.lease.prompt.encode()
+            prompt = sequence.lease.brief.prompt.encode()
             assert sequence.text.encode() == bytes(script(prompt)[: sequence.lease.tokens])
         else:
             assert sequence.failure.code == "engine_error"
@@ -149,7 +149,7 @@ def test_cached_tokens_are_those_of_the_same_account_only(shared: int, length: i
     first = world.all[0]
     again = replace(first.lease, job_id="again")
     for account in ("a", "b"):
-        sequence = Sequence(replace(again, account=account), list(again.prompt.encode()))
+        sequence = Sequence(replace(again, account=account), list(again.brief.prompt.encode()))
         world.scheduler.admit(sequence)
         world.scheduler.plan()
         assert sequence.cached == (length - 1 if account == "a" else 0)

@@ -5,11 +5,11 @@ A part of the reference, beside jobs and money; knows no Redis and no Lua.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from herder.batches import Charge, Item
+from herder.brief import brief_of
 from herder.lifecycle import Status
 from herder.pricing import Terms
 from herder.protocol import Ask
@@ -132,7 +132,7 @@ class BatchReference:
             account=c.account,
             key_id=c.key_id,
             model=item.model,
-            prompt=json.loads(item.input)["prompt"],
+            brief=brief_of(item.input),
             tokens=item.tokens,
             terms=Terms(c.set_prompt_fee, c.fee_per_token, item.base, item.fee),
             multiplier_milli=item.multiplier_milli,

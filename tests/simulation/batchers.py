@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from unittest.mock import patch
 
 from herder import batches
 from herder.batches import Charge, Item, PricesChanged, StoreLost
+from herder.brief import Brief
 from herder.errors import (
     AccountSuspended,
     IdempotencyConflict,
@@ -90,11 +90,11 @@ async def _draft(world: World) -> Draft:
     items = []
     for index in range(rng.choice(SIZES)):
         tokens = rng.choice((1, 2, 8, 20, 60, 150, 380))
-        prompt = {"prompt": f"item {index} of {batch} é\n", "stop": [], "sampling": {}}
+        brief = Brief(f"item {index} of {batch} é\n")
         items.append(
             Item(
                 model=MODEL, tokens=tokens, base=0, fee=0, multiplier_milli=milli, offered=world.chance(0.5),
-                head_start_ms=rng.choice((0, 1_000)), kv_tokens=tokens + 5, input=json.dumps(prompt),
+                head_start_ms=rng.choice((0, 1_000)), kv_tokens=tokens + 5, input=brief.as_json(),
                 custom_id=f"c{index}" if world.chance(0.3) else None, webhook=per_item,
             )
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from herder.brief import Brief
 from herder.broker import PricesChanged
 from herder.errors import (
     AccountSuspended,
@@ -43,7 +44,7 @@ def make_ask(world: World) -> Ask:
         account=rng.choice(ACCOUNTS),
         key_id="key",
         model=MODEL,
-        prompt=f"prompt {world.made + 1} é\n",
+        brief=Brief(f"prompt {world.made + 1} é\n"),
         tokens=tokens,
         terms=Terms(world.prices.set_prompt_fee, world.prices.fee_per_token, base, bid_fee(base, milli)),
         multiplier_milli=milli,

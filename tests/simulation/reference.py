@@ -159,7 +159,7 @@ class Reference(Time):
         for lease in leases:
             job = self.jobs[lease.job_id]
             expect((lease.account, lease.terms), (job.ask.account, job.ask.terms), f"lease of {lease.job_id}")
-            expect((lease.prompt, lease.tokens), (job.ask.prompt, job.ask.tokens), f"lease of {lease.job_id}")
+            expect((lease.brief, lease.tokens), (job.ask.brief, job.ask.tokens), f"lease of {lease.job_id}")
             if job.batch is not None and job.batch.cancel:
                 raise Violation(f"{lease.job_id} was leased, and its batch is being cancelled")
             self.go("b", job)

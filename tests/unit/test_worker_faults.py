@@ -11,7 +11,7 @@ from herder.protocol import Outcome
 from tests.unit.worker_bench import a_lease
 from tests.unit.worker_loop import OPTIONS, Bench, Gate, at_work
 from worker import leases as leases_module
-from worker.engine import KvFull, Step
+from worker.engine import Drawn, KvFull, Step
 from worker.fake import FakeEngine
 from worker.leases import RedisGone
 from worker.runner import Runner
@@ -51,7 +51,7 @@ async def test_a_full_cache_is_tried_again_with_less() -> None:
     class Full(FakeEngine):
         refusals = 5
 
-        def step(self, step: Step) -> dict[int, int]:
+        def step(self, step: Step) -> dict[int, Drawn]:
             if self.refusals:
                 self.refusals -= 1
                 raise KvFull("no room")

@@ -111,9 +111,9 @@ async def test_a_second_turn_of_a_conversation_reuses_its_prefix() -> None:
         bench.bell.ring("queue")
         await bench.settled(first.job_id)
         second = a_lease("[[say:hi]] and on" + "hi" + " more", tokens=10)
-        stranger = replace(a_lease(second.prompt, tokens=10), account="bob")
+        stranger = replace(a_lease(second.brief.prompt, tokens=10), account="bob")
         bench.broker.queue.extend([stranger, second])
         bench.bell.ring("queue")
         await bench.settled(second.job_id, stranger.job_id)
-    assert bench.broker.settled[second.job_id].cached_tokens == len(first.prompt) + 2
+    assert bench.broker.settled[second.job_id].cached_tokens == len(first.brief.prompt) + 2
     assert bench.broker.settled[stranger.job_id].cached_tokens == 0

@@ -13,9 +13,9 @@ from worker.scheduler import REFUSALS_MAX, Scheduler
 from worker.sequence import Sequence
 
 
-def admitted(scheduler: Scheduler, prompt: str, **more: object) -> Sequence:
+def admitted(scheduler: Scheduler, prompt: str, stop: tuple[str, ...] = (), **more: object) -> Sequence:
     """A sequence, admitted."""
-    sequence = Sequence(a_lease(prompt, **more), list(prompt.encode()))
+    sequence = Sequence(a_lease(prompt, stop, **more), list(prompt.encode()))
     scheduler.admit(sequence)
     return sequence
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 
+from herder.brief import Brief
 from herder.errors import RedisUnavailable
 from herder.pricing import Terms
 from herder.protocol import (
@@ -17,7 +18,6 @@ from herder.protocol import (
     Lease,
     ModelCard,
     RenewReply,
-    Sampling,
     Settlement,
     SettleReply,
     WorkerStats,
@@ -27,16 +27,14 @@ _jobs = count(1)
 TERMS = Terms(set_prompt_fee=10, fee_per_token=1, base=110, fee=220)
 
 
-def a_lease(prompt: str = "hello", **more: object) -> Lease:
+def a_lease(prompt: str = "hello", stop: tuple[str, ...] = (), **more: object) -> Lease:
     """A lease of a job of its own."""
     lease = Lease(
         job_id=f"job_{next(_jobs)}",
         attempt=1,
         account="alice",
-        prompt=prompt,
+        brief=Brief(prompt, stop),
         tokens=20,
-        stop=(),
-        sampling=Sampling(),
         terms=TERMS,
     )
     return replace(lease, **more)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from tests.unit.worker_bench import FakeBroker, FakeDoorbell
 from worker.cards import model_card
-from worker.engine import Step
+from worker.engine import Drawn, Step
 from worker.fake import FakeEngine
 from worker.leases import Leases
 from worker.runner import Options, Runner
@@ -27,7 +27,7 @@ class Gate(FakeEngine):
         self.stepped = 0
         self.stop_after: int | None = None
 
-    def step(self, step: Step) -> dict[int, int]:
+    def step(self, step: Step) -> dict[int, Drawn]:
         """Wait at the gate from step `stop_after` on."""
         self.stepped += 1
         if self.stop_after is not None and self.stepped > self.stop_after:
