@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,3 +232,23 @@ def test_answers_that_cannot_be_written_are_gone_on_with(desk: Desk, monkeypatch
     assert desk()[0] == 0
     assert OUT.read_bytes() == whole(desk.script)
     assert len(desk.script.paid) == 1
+
+
+def test_a_disk_that_is_full_only_in_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    sync = Answers.sync
+
+    def syncing(answers: Answers) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            sync(answers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Answers, "sync", syncing)
+        code, _, err = desk()
+    assert code == 1
+    assert err.endswith("(disk quota exceeded); batch_1 goes on: the same command goes on with it\n")
+    assert desk()[0] == 0
+    assert OUT.read_bytes() == whole(desk.script)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -124,7 +124,7 @@ class Answers:
         return os.fstat(self._file.fileno()).st_size == 0
 
     def resume(self) -> Tally:
-        """Keeps the whole lines and cuts off what a hard end left behind them."""
+        """Keeps the whole lines and cuts off what a hard end left behind them. Raises CannotWrite."""
         tally = Tally()
         self._file.seek(0)
         good = 0
@@ -135,28 +135,36 @@ class Answers:
                     break
                 tally.add(result)
                 good += len(line)
-        self._file.truncate(good)
+        with self._writing():
+            self._file.truncate(good)
         self._file.seek(good)
         return tally
 
     def clear(self) -> None:
-        """Begin anew."""
-        self._file.truncate(0)
+        """Begin anew. Raises CannotWrite."""
+        with self._writing():
+            self._file.truncate(0)
         self._file.seek(0)
 
     def write(self, result: BatchResult) -> None:
-        """One answer, as the herder gave it; past any buffer of this process."""
+        """One answer, as the herder gave it; past any buffer of this process. Raises CannotWrite."""
         left = memoryview(_line(result))
-        try:
+        with self._writing():
             while left:
                 left = left[self._file.write(left) :]
+
+    def sync(self) -> None:
+        """On disk when this returns. Raises CannotWrite: some disks say only here that they are full."""
+        with self._writing():
+            os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             why = (error.strerror or "it broke").lower()
             raise CannotWrite(f"{self.path} could not be written ({why})") from error
-
-    def sync(self) -> None:
-        """On disk when this returns."""
-        os.fsync(self._file.fileno())
 
     def close(self, drop: bool = False) -> None:
         """Let go of it; with `drop` as if this command had never been, where it made the file."""
