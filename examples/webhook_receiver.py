@@ -39,6 +39,11 @@ class Seen:
                 self._ids.popitem(last=False)
             return new
 
+    def forget(self, webhook_id: str) -> None:
+        """It was not worked on after all: the next attempt is the first."""
+        with self._lock:
+            self._ids.pop(webhook_id, None)
+
 
 class Receiver(ThreadingHTTPServer):
     """The server, what it verifies with, and what it has seen."""
@@ -57,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Receiver
 
     def do_POST(self) -> None:
-        """204 where it is the herd's, also the second time; 400 where it is not."""
+        """204 where it is the herd's, also the second time; 400 where it is not, 500 where the work failed."""
         size = self.headers.get("Content-Length", "")
         if not size.isdecimal() or len(size) > 9 or int(size) > BODY_BYTES_MAX:
             return self._answer(413)
@@ -66,8 +71,14 @@ class Handler(BaseHTTPRequestHandler):
         except WebhookInvalid as error:
             print(f"refused: {error}", flush=True)
             return self._answer(error.status)
-        if self.server.seen.is_new(self.headers["webhook-id"]):
-            handle(event)
+        webhook_id = self.headers["webhook-id"]
+        if self.server.seen.is_new(webhook_id):
+            try:
+                handle(event)
+            except Exception as error:  # answered 204, it would never come again
+                self.server.seen.forget(webhook_id)
+                print(f"failed: {webhook_id}: {error!r}", flush=True)
+                return self._answer(500)
         return self._answer(204)
 
     def _answer(self, status: int) -> None:

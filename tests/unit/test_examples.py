@@ -60,6 +60,16 @@ def test_a_receiver_verifies_and_works_once(receiver: subprocess.Popen[str]) -> 
     assert receiver.wait(30) == 0
 
 
+def test_work_that_failed_is_sent_again(receiver: subprocess.Popen[str]) -> None:
+    url = line(receiver).removeprefix("listening on ")
+    strange = json.dumps({"type": "job.succeeded", "data": {}}).encode()
+    headers = signed_headers("msg_1", int(time.time()), strange, [SECRET])
+    with httpx.Client(base_url=url, trust_env=False) as herd:
+        for _ in range(2):
+            assert herd.post("/", content=strange, headers=headers).status_code == 500
+            assert line(receiver) == "failed: msg_1: KeyError('id')"
+
+
 def test_a_receiver_without_a_secret_says_so() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "HERDER_WEBHOOK_SECRET"}
     command = [sys.executable, str(EXAMPLES / "webhook_receiver.py")]
