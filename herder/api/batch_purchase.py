@@ -68,8 +68,7 @@ async def batch_bought(herd: Herd, key: KeyRecord, ask: BatchAsk, idempotency_ke
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
     items, states = await fitted_items(herd, ask)
-    webhook = await webhook_for(herd, key.account, ask.options.webhook_url)
-    sale = _Sale(herd, key, ask, items=items, states=states, webhook=webhook, idempotency_key=idempotency_key)
+    sale = _Sale(herd, key, ask, items=items, states=states, idempotency_key=idempotency_key)
     for _ in range(PRICE_TRIES):
         try:
             bought = await sale.tried()
@@ -92,10 +91,11 @@ class _Sale:
 
     def __init__(
         self, herd: Herd, key: KeyRecord, ask: BatchAsk, *, items: list[Fitted], states: dict[str, ModelState],
-        webhook: Webhook | None, idempotency_key: str | None,
+        idempotency_key: str | None,
     ) -> None:  # fmt: skip
         self._herd, self._key, self._options, self._digest = herd, key, ask.options, ask.digest
-        self._items, self._webhook, self._idempotency_key = items, webhook, idempotency_key
+        self._items, self._idempotency_key = items, idempotency_key
+        self._webhook: Webhook | None = None
         self._batches = Batches(herd.broker)
         self._batch = "batch_" + "".join(secrets.choice(ALPHABET) for _ in range(BATCH_ID_CHARS))
         # An automatic price is what was paid last, taken once, and only so far: see submission.sale_of.
@@ -113,6 +113,7 @@ class _Sale:
         bill = self._bill[1]
         account = await self._account()
         total = self._affordable(bill, account)
+        self._webhook = await webhook_for(self._herd, account.account, self._options.webhook_url)
         if self.stored < total:
             await self._sent(lambda: self._store(bill, self.stored, total))
             self.stored = total

@@ -20,8 +20,9 @@ ENDPOINT_ID_CHARS = 22  # 131 bits
 async def webhook_for(herd: Herd, account: str, url: str | None) -> Webhook | None:
     """The webhook of a job or a batch of this account; None where its body names none.
 
-    Call it last before the submission, so that what is refused for other reasons leaves no endpoint behind; and only
-    for what is new, since a replay must not fail over an endpoint that was switched off meanwhile.
+    Call it last before anything is stored, so that what is refused for other reasons leaves no endpoint behind (but for
+    a job that only the script finds too dear); and only for what is new, since a replay must not fail over an endpoint
+    that was switched off meanwhile.
     Raises InvalidRequest (the address, or too many of them), Conflict (the endpoint is disabled), NotFound (account).
     """
     if url is None:

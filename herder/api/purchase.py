@@ -47,10 +47,10 @@ async def submitted(
     state = await model_of(herd, body.model)
     refuse_without_worker(herd, state)
     prompt = await prompt_of(herd, state.card, body, body.tokens)
-    webhook = await webhook_for(herd, key.account, body.webhook_url)
     for _ in range(PRICE_TRIES):
         prices = await herd.market.prices()
         sold = sale_of(herd, prices, state, body, body.tokens)
+        webhook = await webhook_for(herd, key.account, body.webhook_url)
         ask = ask_of(key, state, body, prompt=prompt, sold=sold, prices=prices, tokens=body.tokens)
         ask = replace(ask, webhook=webhook)
         if idempotency_key is not None:

@@ -32,6 +32,23 @@ async def made(front: Front, url: str = URL) -> dict[str, Any]:
     return endpoint
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/jobs", {"prompt": "a", "tokens": 20, "fee": 1}),
+        ("/v1/jobs", {"prompt": "a", "tokens": 20, "max_fee": 1}),
+        ("/v1/batches", {"prompts": ["a"], "tokens": 20, "fee": 1}),
+        ("/v1/batches", {"prompts": ["a"] * 100, "tokens": 400, "multiplier": 100}),
+    ],
+)
+async def test_what_is_refused_for_its_price_leaves_no_endpoint(
+    front: Front, path: str, body: dict[str, Any]
+) -> None:
+    reply = await front.client.post(path, json={**body, "webhook_url": URL})
+    assert reply.status_code == 402, reply.text
+    assert (await front.client.get("/v1/webhooks/endpoints")).json()["endpoints"] == []
+
+
 async def posted(front: Front, count: int, account: str = "alice") -> list[str]:
     """Deliveries to an endpoint of the account, the oldest first, all of the same moment."""
     door = Deliveries(front.herd.broker)
