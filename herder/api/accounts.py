@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from herder.api.callers import Caller
+from herder.api.parameters import Limit
 from herder.api.problems import declared
 from herder.api.shapes import Account, Entries
 from herder.api.shown import account_of, entry_of
@@ -15,7 +16,6 @@ from herder.errors import InvalidRequest, NotFound
 
 router = APIRouter(prefix="/v1/account", tags=["accounts"])
 
-Limit = Annotated[int, Query(ge=1, le=100)]
 EntryCursor = Annotated[
     str | None, Query(pattern="^[1-9][0-9]{0,14}-[0-9]{1,15}$", description="`next` of the page before")
 ]

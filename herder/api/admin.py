@@ -7,9 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 
-from herder.api.accounts import EntryCursor, Limit, entries_of
+from herder.api.accounts import EntryCursor, entries_of
 from herder.api.bodies import ACCOUNT_PATTERN, AccountRequest, AdjustRequest, DepositRequest, KeyRequest
 from herder.api.callers import Admin
+from herder.api.parameters import Limit
 from herder.api.problems import declared
 from herder.api.reading import admin_body_of
 from herder.api.schema import json_body

@@ -6,7 +6,6 @@ What is decided is decided in `batch_reading`, `batch_items`, `batch_pricing`, `
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -17,33 +16,19 @@ from herder.api.batch_reading import LINES_TYPES, BatchAsk, batch_of_lines, batc
 from herder.api.batch_results import MEDIA_TYPE, ResultsResponse, result_lines
 from herder.api.batch_shapes import Batch, Batches, SubmittedBatch, batch_fields
 from herder.api.callers import BatchCaller, Caller
-from herder.api.jobs import IdempotencyKey
+from herder.api.lookup import checked, owned
+from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, sold_headers
 from herder.api.problems import declared
 from herder.api.reading import counted_bytes
 from herder.api.schema import json_body
 from herder.api.state import Herd, herd_of
 from herder.batch_records import BatchRecord
-from herder.errors import (
-    AccountSuspended,
-    BadRequest,
-    Conflict,
-    FeeTooLow,
-    IdempotencyConflict,
-    InsufficientFunds,
-    InvalidRequest,
-    MaxFeeExceeded,
-    NotFound,
-    NoWorker,
-    Overloaded,
-    RedisUnavailable,
-    UnknownModel,
-)
+from herder.errors import BadRequest, Conflict, InvalidRequest, NotFound, Overloaded, RedisUnavailable
 from herder.lifecycle import Status
 from herder.records import KeyRecord
 
 BATCHES_AT_ONCE = 4  # bodies in this process's memory, each of up to HERDER_BATCH_BYTES_MAX
 UPLOAD_S_MAX = 300.0  # one of them
-_BATCH_ID = re.compile(r"batch_[0-9A-Za-z]{1,64}", re.ASCII)
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -64,23 +49,14 @@ def _bodies() -> dict[str, Any]:
     response_model=SubmittedBatch,
     summary="Submit many prompts",
     responses={
-        **declared(
-            InsufficientFunds, FeeTooLow, MaxFeeExceeded, AccountSuspended, UnknownModel, NotFound, Conflict,
-            IdempotencyConflict, Overloaded, NoWorker, body=True,
-        ),
+        **declared(*NOT_SOLD, body=True),
         202: {
             "description": "Paid for; its items join the line one after the other",
-            "headers": {
-                "Location": {"description": "the batch's address", "schema": {"type": "string"}},
-                "Idempotent-Replayed": {
-                    "description": "`true` where this Idempotency-Key had made the batch before",
-                    "schema": {"type": "string"},
-                },
-            },
+            "headers": sold_headers("batch"),
         },
     },
     openapi_extra=_bodies(),
-)  # fmt: skip
+)
 async def submit(
     request: Request, response: Response, key: BatchCaller, idempotency_key: IdempotencyKey = None
 ) -> SubmittedBatch:
@@ -135,14 +111,7 @@ async def _submitted(herd: Herd, key: KeyRecord, bought: Bought) -> SubmittedBat
 
 
 @router.get("", response_model=Batches, summary="List batches", responses=declared(InvalidRequest))
-async def listed(
-    request: Request,
-    key: Caller,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[
-        str | None, Query(pattern="^[0-9]{1,15}$", description="`next` of the page before")
-    ] = None,
-) -> Batches:
+async def listed(request: Request, key: Caller, limit: Limit = 20, cursor: Cursor = None) -> Batches:
     """The account's batches, newest first; without `eta_ms`, which each one alone has."""
     herd = herd_of(request)
     records, after = await herd.batches.batches(key.account, before=cursor, limit=limit)
@@ -196,7 +165,7 @@ async def cancel(request: Request, key: Caller, batch_id: str) -> Batch:
     The answer is the batch as it is then: `cancelling` until the last item has ended. Safe to repeat.
     """
     herd = herd_of(request)
-    _checked(batch_id)
+    checked(batch_id, "batch", "batch")
     await herd.batches.abandon(key.account, batch_id)
     herd.feeder.want(batch_id)
     record = await _own(herd, key, batch_id)
@@ -204,17 +173,9 @@ async def cancel(request: Request, key: Caller, batch_id: str) -> Batch:
 
 
 async def _own(herd: Herd, key: KeyRecord, batch_id: str) -> BatchRecord:
-    """The caller's batch; another account's is as absent as one that never was."""
-    _checked(batch_id)
-    record = await herd.batches.batch(batch_id)
-    if record is None or record.account != key.account:
-        raise NotFound(f"no batch {batch_id} in this account")
-    return record
-
-
-def _checked(batch_id: str) -> None:
-    if not _BATCH_ID.fullmatch(batch_id):
-        raise NotFound("no such batch: an id is `batch_` and letters and digits")
+    """The caller's batch. Raises NotFound."""
+    checked(batch_id, "batch", "batch")
+    return owned(await herd.batches.batch(batch_id), key, f"batch {batch_id}")
 
 
 async def _eta_ms(herd: Herd, record: BatchRecord) -> int | None:

@@ -6,12 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from herder.api.bodies import JobRequest
 from herder.api.callers import Caller
 from herder.api.events import STREAM, CancelOnDisconnect, streamed
 from herder.api.lookup import checked, fields_of, own, position_of
+from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, sold_headers
 from herder.api.problems import declared
 from herder.api.purchase import replayed, submitted
 from herder.api.reading import body_of
@@ -19,24 +20,8 @@ from herder.api.schema import json_body
 from herder.api.shapes import Job, Jobs, SubmittedJob
 from herder.api.shown import job_fields
 from herder.api.state import Herd, herd_of
-from herder.api.submission import (
-    warning_of,
-)
-from herder.errors import (
-    AccountSuspended,
-    Conflict,
-    ContextExceeded,
-    FeeTooLow,
-    IdempotencyConflict,
-    InsufficientFunds,
-    InvalidRequest,
-    MaxFeeExceeded,
-    NotFound,
-    NoWorker,
-    Overloaded,
-    RedisUnavailable,
-    UnknownModel,
-)
+from herder.api.submission import warning_of
+from herder.errors import Conflict, ContextExceeded, InvalidRequest, NotFound, RedisUnavailable
 from herder.lifecycle import LIVE, Status
 from herder.protocol import Accepted, JobRecord
 from herder.records import AccountRecord, KeyRecord, ModelState
@@ -46,24 +31,6 @@ FALLBACK_POLL_S = 2.0
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 JobBody = Annotated[JobRequest, Depends(body_of(JobRequest))]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern="^[!-~]+$",
-        description="the same key with the same body is the same job, paid once; a UUID does well",
-    ),
-]
-
-_HEADERS = {
-    "Location": {"description": "the job's address", "schema": {"type": "string"}},
-    "Idempotent-Replayed": {
-        "description": "`true` where this Idempotency-Key had made the job before",
-        "schema": {"type": "string"},
-    },
-}
 
 
 @router.post(
@@ -72,15 +39,12 @@ _HEADERS = {
     response_model=SubmittedJob,
     summary="Submit a prompt",
     responses={
-        **declared(
-            InsufficientFunds, FeeTooLow, MaxFeeExceeded, AccountSuspended, UnknownModel, NotFound, Conflict,
-            IdempotencyConflict, ContextExceeded, Overloaded, NoWorker, body=True,
-        ),
-        200: {**STREAM, "headers": _HEADERS},
-        202: {"description": "Paid for and queued", "headers": _HEADERS},
+        **declared(*NOT_SOLD, ContextExceeded, body=True),
+        200: {**STREAM, "headers": sold_headers("job")},
+        202: {"description": "Paid for and queued", "headers": sold_headers("job")},
     },
     openapi_extra=json_body(JobRequest),
-)  # fmt: skip
+)
 async def submit(
     request: Request,
     response: Response,
@@ -211,14 +175,7 @@ async def _rung(herd: Herd, listener: Any, timeout_s: float) -> None:
 
 
 @router.get("", response_model=Jobs, summary="List jobs", responses=declared(InvalidRequest))
-async def listed(
-    request: Request,
-    key: Caller,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[
-        str | None, Query(pattern="^[0-9]{1,15}$", description="`next` of the page before")
-    ] = None,
-) -> Jobs:
+async def listed(request: Request, key: Caller, limit: Limit = 20, cursor: Cursor = None) -> Jobs:
     """The account's jobs, newest first."""
     herd = herd_of(request)
     records, after = await herd.broker.jobs(key.account, before=cursor, limit=limit)
@@ -240,5 +197,5 @@ async def cancel(request: Request, key: Caller, job_id: str) -> Job:
     Safe to repeat; a job that has ended stays as it is.
     """
     herd = herd_of(request)
-    checked(job_id)
+    checked(job_id, "job", "job")
     return Job(**await fields_of(herd, await herd.broker.cancel(key.account, job_id)))

@@ -1,10 +1,10 @@
-"""The caller's own job, and a job as it is shown with what only matters while it is queued. Reads only."""
+"""What is the caller's own, and a job as it is shown with what only matters while it is queued. Reads only."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from herder.api.shown import job_fields
 from herder.api.state import Herd
@@ -14,22 +14,36 @@ from herder.lifecycle import Status
 from herder.protocol import JobRecord
 from herder.records import KeyRecord
 
-_JOB_ID = re.compile(r"job_[0-9A-Za-z]{1,64}", re.ASCII)
+
+class Owned(Protocol):
+    """A record of something that belongs to an account."""
+
+    @property
+    def account(self) -> str:
+        """Whose it is."""
+        ...
 
 
-def checked(job_id: str) -> None:
-    """Raises NotFound for what is no id of a job."""
-    if not _JOB_ID.fullmatch(job_id):
-        raise NotFound("no such job: an id is `job_` and letters and digits")
+R = TypeVar("R", bound=Owned)
+
+
+def checked(given: str, what: str, prefix: str, chars_max: int = 64) -> None:
+    """Raises NotFound for what is no id of such a thing."""
+    if not re.fullmatch(rf"{prefix}_[0-9A-Za-z]{{1,{chars_max}}}", given, re.ASCII):
+        raise NotFound(f"no such {what}: an id is `{prefix}_` and letters and digits")
+
+
+def owned(record: R | None, key: KeyRecord, what: str) -> R:
+    """What was read, if it is the caller's; another account's is as absent as one that never was. Raises NotFound."""
+    if record is None or record.account != key.account:
+        raise NotFound(f"no {what} in this account")
+    return record
 
 
 async def own(herd: Herd, key: KeyRecord, job_id: str) -> JobRecord:
-    """The caller's job; another account's is as absent as one that never was. Raises NotFound."""
-    checked(job_id)
-    record = await herd.broker.job(job_id)
-    if record is None or record.account != key.account:
-        raise NotFound(f"no job {job_id} in this account")
-    return record
+    """The caller's job. Raises NotFound."""
+    checked(job_id, "job", "job")
+    return owned(await herd.broker.job(job_id), key, f"job {job_id}")
 
 
 async def position_of(herd: Herd, record: JobRecord) -> int | None:

@@ -5,14 +5,15 @@ Sends nothing: that is the courier's.
 
 from __future__ import annotations
 
-import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from herder.api.bodies import DefaultRequest, EndpointRequest
 from herder.api.callers import Caller
 from herder.api.destinations import new_endpoint_id, webhook_for
+from herder.api.lookup import checked, owned
+from herder.api.parameters import Limit
 from herder.api.problems import declared
 from herder.api.reading import body_of
 from herder.api.schema import json_body
@@ -36,15 +37,16 @@ from herder.webhook_records import Delivery as DeliveryRecord
 from herder.webhook_records import DeliveryStatus
 from herder.webhook_records import Endpoint as EndpointRecord
 
-_ENDPOINT_ID = re.compile(r"ep_[0-9A-Za-z]{1,64}", re.ASCII)
-_DELIVERY_ID = re.compile(r"msg_[0-9A-Za-z]{1,80}", re.ASCII)
+DELIVERY_ID_CHARS_MAX = 80  # made from a job's
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
-Limit = Annotated[int, Query(ge=1, le=100)]
-Cursor = Annotated[
+DeliveryCursor = Annotated[
     str | None, Query(pattern="^[1-9][0-9]{0,14}-[0-9]{1,9}$", description="`next` of the page before")
 ]
+
+# A route of one endpoint, which answers with it as it is then.
+_ONE: dict[str, Any] = {"response_model": Endpoint, "responses": declared(NotFound)}
 
 
 # --- endpoints -------------------------------------------------------------------------------------------
@@ -86,9 +88,9 @@ async def make(
     """Have an address's secret before anything is sent there. Its first use in a job makes it as well."""
     herd = herd_of(request)
     try:
-        checked = address_of(checked_url(body.url, Policy.of(herd.settings)))
+        address = address_of(checked_url(body.url, Policy.of(herd.settings)))
         endpoint, new = await Door(herd.broker).add_endpoint(
-            key.account, checked, new_endpoint_id(), new_secret()
+            key.account, address, new_endpoint_id(), new_secret()
         )
     except InvalidRequest as error:
         raise _of_url(error) from None
@@ -96,62 +98,40 @@ async def make(
     return await _shown(herd, key, endpoint)
 
 
-@router.get(
-    "/endpoints/{endpoint}", response_model=Endpoint, summary="Read an endpoint", responses=declared(NotFound)
-)
+@router.get("/endpoints/{endpoint}", summary="Read an endpoint", **_ONE)
 async def read(request: Request, key: Caller, endpoint: str) -> Endpoint:
     """With its secret."""
     return await _shown(herd_of(request), key, endpoint)
 
 
-@router.post(
-    "/endpoints/{endpoint}/rotate",
-    response_model=Endpoint,
-    summary="Rotate a secret",
-    responses=declared(NotFound),
-)
+@router.post("/endpoints/{endpoint}/rotate", summary="Rotate a secret", **_ONE)
 async def rotate(request: Request, key: Caller, endpoint: str) -> Endpoint:
     """A new secret. The one before signs beside it for HERDER_WEBHOOK_ROTATION_MS, while the receiver is told."""
     herd = herd_of(request)
-    _checked(endpoint)
+    checked(endpoint, "endpoint", "ep")
     await Door(herd.broker).rotate(key.account, endpoint, new_secret())
     return await _shown(herd, key, endpoint)
 
 
-@router.post(
-    "/endpoints/{endpoint}/enable",
-    response_model=Endpoint,
-    summary="Enable an endpoint",
-    responses=declared(NotFound),
-)
+@router.post("/endpoints/{endpoint}/enable", summary="Enable an endpoint", **_ONE)
 async def enable(request: Request, key: Caller, endpoint: str) -> Endpoint:
     """Send there again; what died meanwhile can be redelivered."""
     herd = herd_of(request)
-    _checked(endpoint)
+    checked(endpoint, "endpoint", "ep")
     await Door(herd.broker).switch(key.account, endpoint, on=True)
     return await _shown(herd, key, endpoint)
 
 
-@router.post(
-    "/endpoints/{endpoint}/disable",
-    response_model=Endpoint,
-    summary="Disable an endpoint",
-    responses=declared(NotFound),
-)
+@router.post("/endpoints/{endpoint}/disable", summary="Disable an endpoint", **_ONE)
 async def disable(request: Request, key: Caller, endpoint: str) -> Endpoint:
     """Send nothing there: what is due dies, new jobs that name it are refused."""
     herd = herd_of(request)
-    _checked(endpoint)
+    checked(endpoint, "endpoint", "ep")
     await Door(herd.broker).switch(key.account, endpoint, on=False, why="by its account")
     return await _shown(herd, key, endpoint)
 
 
-@router.delete(
-    "/endpoints/{endpoint}",
-    response_model=Endpoint,
-    summary="Delete an endpoint",
-    responses=declared(NotFound),
-)
+@router.delete("/endpoints/{endpoint}", summary="Delete an endpoint", **_ONE)
 async def delete(request: Request, key: Caller, endpoint: str) -> Endpoint:
     """Forget it and its secret; what is pending for it dies. The address can be used again, with a new secret."""
     herd = herd_of(request)
@@ -194,7 +174,7 @@ async def deliveries(
         DeliveryStatus | None, Query(description="only those; dead ones are the dead letters")
     ] = None,
     limit: Limit = 20,
-    cursor: Cursor = None,
+    cursor: DeliveryCursor = None,
 ) -> Deliveries:
     """The account's webhooks, newest first, without their bodies. Ended ones are kept for HERDER_WEBHOOK_TTL_MS."""
     door = Door(herd_of(request).broker)
@@ -231,18 +211,10 @@ def _of_url(error: InvalidRequest) -> InvalidRequest:
     return InvalidRequest(error.detail.replace("webhook_url: ", "url: ", 1), errors=errors)
 
 
-def _checked(endpoint: str) -> None:
-    if not _ENDPOINT_ID.fullmatch(endpoint):
-        raise NotFound("no such endpoint: an id is `ep_` and letters and digits")
-
-
 async def _own_endpoint(herd: Herd, key: KeyRecord, endpoint: str) -> EndpointRecord:
-    """The caller's endpoint; another account's is as absent as one that never was."""
-    _checked(endpoint)
-    record = await Door(herd.broker).endpoint(endpoint)
-    if record is None or record.account != key.account:
-        raise NotFound(f"no webhook endpoint {endpoint} in this account")
-    return record
+    """The caller's endpoint. Raises NotFound."""
+    checked(endpoint, "endpoint", "ep")
+    return owned(await Door(herd.broker).endpoint(endpoint), key, f"webhook endpoint {endpoint}")
 
 
 async def _shown(herd: Herd, key: KeyRecord, endpoint: str) -> Endpoint:
@@ -250,10 +222,6 @@ async def _shown(herd: Herd, key: KeyRecord, endpoint: str) -> Endpoint:
 
 
 async def _own_delivery(herd: Herd, key: KeyRecord, delivery: str) -> DeliveryRecord:
-    """The caller's delivery."""
-    if not _DELIVERY_ID.fullmatch(delivery):
-        raise NotFound("no such delivery: an id is `msg_` and letters and digits")
-    record = await Door(herd.broker).delivery(delivery)
-    if record is None or record.account != key.account:
-        raise NotFound(f"no delivery {delivery} in this account")
-    return record
+    """The caller's delivery. Raises NotFound."""
+    checked(delivery, "delivery", "msg", DELIVERY_ID_CHARS_MAX)
+    return owned(await Door(herd.broker).delivery(delivery), key, f"delivery {delivery}")

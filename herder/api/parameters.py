@@ -1,0 +1,52 @@
+"""What several routes ask for, and declare, in the same words: pages of a list, and a purchase. Knows no route."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Header, Query
+
+from herder.errors import (
+    AccountSuspended,
+    Conflict,
+    FeeTooLow,
+    HerderError,
+    IdempotencyConflict,
+    InsufficientFunds,
+    MaxFeeExceeded,
+    NotFound,
+    NoWorker,
+    Overloaded,
+    UnknownModel,
+)
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+# Of a list by sequence number; other lists have cursors of their own.
+Cursor = Annotated[str | None, Query(pattern="^[0-9]{1,15}$", description="`next` of the page before")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern="^[!-~]+$",
+        description="the same key with the same body is the same job, paid once; a UUID does well",
+    ),
+]
+
+# How a purchase can be refused, besides what is wrong with its body.
+NOT_SOLD: tuple[type[HerderError], ...] = (
+    InsufficientFunds, FeeTooLow, MaxFeeExceeded, AccountSuspended, UnknownModel, NotFound, Conflict,
+    IdempotencyConflict, Overloaded, NoWorker,
+)  # fmt: skip
+
+
+def sold_headers(what: str) -> dict[str, Any]:
+    """The headers of an answer to a purchase of a job or a batch."""
+    return {
+        "Location": {"description": f"the {what}'s address", "schema": {"type": "string"}},
+        "Idempotent-Replayed": {
+            "description": f"`true` where this Idempotency-Key had made the {what} before",
+            "schema": {"type": "string"},
+        },
+    }
