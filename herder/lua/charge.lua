@@ -5,8 +5,8 @@
 --          | {FULL, depth} | {POOR, available} | {LOST} (what was stored is gone: store it again)
 
 -- 1. The same submission again is answered from the record.
-local batch = call('HMGET', K.batch(A.batch), 'status', 'account')
-if batch[1] and batch[1] ~= 'storing' then return { 'REPLAY', A.batch } end
+local status = call('HGET', K.batch(A.batch), 'status')
+if status and status ~= 'storing' then return { 'REPLAY', A.batch } end
 local remembered, reply = recall()
 if reply then return reply end
 

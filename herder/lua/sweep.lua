@@ -30,32 +30,37 @@ for _, model in ipairs(call('SMEMBERS', K.models())) do
   call('ZREMRANGEBYSCORE', K.clocks(model), '-inf', int(NOW - A.window_ms - 1))
 end
 
--- An ended batch goes with all its items, some of them a call; the batch itself last. True when all are gone.
-local function purge(batch)
+-- An ended batch goes with all its items, at most `most` of them a call; the batch itself last. How many items went, and
+-- whether all are gone.
+local function purge(batch, most)
   local seen = call('HMGET', K.batch(batch), 'purged', 'total', 'account')
   local from, total = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
-  local upto = math.min(total, from + A.limit)
+  local upto = math.min(total, from + most)
   for index = from, upto - 1 do
     local id = item_id(batch, index)
     call('ZREM', K.account_jobs(seen[3]), id)
     call('DEL', K.job(id), K.events(id))
   end
-  if upto < total then call('HSET', K.batch(batch), 'purged', upto) return false end
+  if upto < total then call('HSET', K.batch(batch), 'purged', upto) return upto - from, false end
   if seen[3] then call('ZREM', K.account_batches(seen[3]), batch) end
   call('UNLINK', K.batch(batch), K.batch_items(batch), K.batch_results(batch))
-  return true
+  return upto - from, true
 end
 
+-- Jobs and items of batches together are at most `limit` a call: a script must not be long.
+local left = A.limit
 for _, entry in ipairs(call('ZRANGEBYSCORE', K.ended(), '-inf', NOW - A.result_ttl_ms, 'LIMIT', 0, A.limit)) do
   local id, account = string.match(entry, '^([^:]+):(.+)$')
+  local went, gone = 1, true
   if string.sub(id, 1, 6) == 'batch_' then
-    local gone = purge(id)
-    if gone then call('ZREM', K.ended(), entry) end
-    break -- one step of one batch a call: a script must not be long
+    went, gone = purge(id, left)
+  else
+    call('ZREM', K.account_jobs(account), id)
+    call('DEL', K.job(id), K.events(id))
   end
-  call('ZREM', K.account_jobs(account), id)
-  call('DEL', K.job(id), K.events(id))
-  call('ZREM', K.ended(), entry)
+  if gone then call('ZREM', K.ended(), entry) end
+  left = left - went
+  if left <= 0 then break end
 end
 for _, entry in ipairs(call('ZRANGEBYSCORE', K.delivered(), '-inf', NOW - A.webhook_ttl_ms, 'LIMIT', 0, A.limit)) do
   local id, account = string.match(entry, '^([^:]+):(.+)$')

@@ -160,6 +160,26 @@ async def test_an_ended_batch_goes_in_steps_when_its_time_is_over(
     await clean(bench)
 
 
+async def test_many_small_batches_go_as_fast_as_they_came(
+    timed_broker: Broker, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch a sweep, and nothing behind it, were less than an account may make in the same time."""
+    monkeypatch.setattr("herder.broker.SWEEP_LIMIT", 8)
+    bench = BatchBench(await Ring(timed_broker).open("ann"))
+    ended = timed_broker.keys("ended")
+    for _ in range(3):
+        await bench.fed(await bench.paid(2))
+        await bench.ring.submit("ann")
+    await bench.serve(9)
+    clock.advance(timed_broker.settings.result_ttl_ms + 1)
+    await timed_broker.sweep()
+    assert await timed_broker.redis.zcard(ended) == 1, "eight of nine jobs, in batches and alone"
+    await timed_broker.sweep()
+    assert await timed_broker.redis.zcard(ended) == 0
+    assert await timed_broker.jobs("ann", before=None, limit=50) == ([], None)
+    await clean(bench)
+
+
 async def test_a_batch_that_has_begun_to_go_is_gone(
     timed_broker: Broker, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

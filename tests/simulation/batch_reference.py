@@ -183,15 +183,22 @@ class BatchReference:
             if batch.ended_ms is not None
         ]
 
-    def purge(self, name: str, limit: int) -> None:
-        """Some items of an ended batch are forgotten; with the last of them the batch."""
+    def purge(self, name: str, most: int) -> int:
+        """Some items of an ended batch are forgotten, and with the last of them the batch; how many items.
+
+        A job of its own is forgotten at once.
+        """
+        if name not in self.batches:
+            self._all.forget(name)
+            return 1
         batch = self.batches[name]
-        upto = min(batch.charge.total, batch.purged + limit)
-        for job in batch.jobs[batch.purged : upto]:
+        gone = batch.jobs[batch.purged : batch.purged + most]
+        for job in gone:
             self._all.forget(job.ask.job_id)
-        batch.purged = upto
-        if upto < batch.charge.total:
+        batch.purged += len(gone)
+        if batch.purged < batch.charge.total:
             self._all.counts["batch purged in steps"] += 1
-            return
+            return len(gone)
         self.forgotten[name] = self.batches.pop(name)
         self._all.counts["batch forgotten"] += 1
+        return len(gone)

@@ -85,7 +85,7 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
     Mutant("store-behind-gap", "store", "if A.first_index > call('HLEN', K.batch_items(A.batch)) then return 'LOST'"
            " end"),
     Mutant("charge-no-balance-check", "charge", "if available < A.fee then return { 'POOR', available } end"),
-    Mutant("charge-no-replay", "charge", "if batch[1] and batch[1] ~= 'storing' then return { 'REPLAY', A.batch } end"),
+    Mutant("charge-no-replay", "charge", "if status and status ~= 'storing' then return { 'REPLAY', A.batch } end"),
     Mutant("charge-no-idempotency-check", "charge", "if seen[2] then", "if false then"),
     Mutant("charge-no-count-of-items", "charge", "if call('HLEN', K.batch_items(A.batch)) < A.total then return"
            " { 'LOST' } end"),
@@ -111,9 +111,11 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
     Mutant("item-tells-the-default", "settle", "if thing.batch then return {} end"),
     Mutant("batch-still-waits", "abandon", "if batch[3] ~= '1' then", "if false then"),
     # Forgotten in steps.
-    Mutant("purge-leaves-items", "sweep", "    call('DEL', K.job(id), K.events(id))\n  end\n", "  end\n"),
+    Mutant("purge-leaves-items", "sweep", "    call('DEL', K.job(id), K.events(id))\n  end\n  if upto",
+           "  end\n  if upto"),
     Mutant("purge-in-one-step", "sweep", "if upto < total then call('HSET', K.batch(batch), 'purged', upto) return"
-           " false end"),
+           " upto - from, false end"),
+    Mutant("purge-one-limit-for-each-batch", "sweep", "left = left - went\n", ""),
     Mutant("purge-leaves-the-list", "sweep", "if seen[3] then call('ZREM', K.account_batches(seen[3]), batch) end"),
 ))  # fmt: skip
 

@@ -282,14 +282,11 @@ class Reference(Time):
             self.counts["lapse put off after a restart"] += len(lapsed)
             lapsed = []
         failed = [self._lapse(job, "i1", "f", "g", 1.0) for job in lapsed]
-        for ended_ms, entry in self.ended()[:limit]:
-            if ended_ms > self.now - self.result_ttl_ms:
+        left = limit  # jobs and items of batches together
+        for ended_ms, entry in self.ended():
+            if ended_ms > self.now - self.result_ttl_ms or left == 0:
                 break
-            subject = entry.partition(":")[0]
-            if subject in self.batches.batches:
-                self.batches.purge(subject, limit)
-                break  # one step of one batch at a time
-            self.forget(subject)
+            left -= self.batches.purge(entry.partition(":")[0], left)
         self.webhooks.sweep(limit)
         return len(lapsed), sum(failed)
 
