@@ -39,9 +39,18 @@ async def feed_round(batches: Batches, limit_s: float) -> int:
 
 
 async def _step(batches: Batches, batch: str) -> FeedState:
-    """One step, and a pause as long as it took: half of Redis is for everybody else."""
+    """One step, and a pause as long as it took: half of Redis is for everybody else.
+
+    A batch that cannot be fed is passed by: the others must not wait for it.
+    """
     began = time.monotonic()
-    state, _ = await batches.feed(batch, line_max=batches.line_share())
+    try:
+        state, _ = await batches.feed(batch, line_max=batches.line_share())
+    except HerderError:
+        raise  # Redis is away, or full: that is no batch's fault
+    except Exception:
+        log.exception("a batch cannot be fed", batch=batch)
+        return FeedState.UNKNOWN
     if state is FeedState.MORE:
         await asyncio.sleep(time.monotonic() - began)
     return state
@@ -86,9 +95,6 @@ class Feeder:
                 failing = True
                 await asyncio.sleep(TRY_AGAIN_S)
                 self._rung.set()
-            except Exception:
-                log.exception("feeding failed; the courier goes on")
-                self._wanted.clear()
 
     async def _feed(self) -> None:
         """A step of each in turn, until none has more; one whose line is full is left to the courier."""

@@ -205,6 +205,19 @@ async def test_a_round_feeds_all_that_wait(bench: BatchBench) -> None:
     await clean(bench)
 
 
+async def test_a_batch_that_cannot_be_fed_holds_nobody_up(bench: BatchBench) -> None:
+    broken, whole, later = [await bench.paid(3) for _ in range(3)]
+    await bench.ring.broker.redis.delete(bench.ring.broker.keys("batch_items", broken))
+    async with asyncio.timeout(20), Feeder(bench.batches) as feeder:
+        feeder.want(broken)
+        feeder.want(later)
+        while (await bench.record(later)).fed < 3:
+            pass
+    await feed_round(bench.batches, 5.0)
+    assert await bench.batches.waiting(10) == [broken]
+    assert (await bench.record(whole)).fed == 3
+
+
 async def test_many_feed_one_batch_and_each_item_joins_once(bench: BatchBench) -> None:
     batch = await bench.paid(200)
     async with Feeder(bench.batches) as one, Feeder(bench.batches) as two:
