@@ -240,10 +240,12 @@ class Doorbell:
     def _confirm(self, name: bytes) -> None:
         """The answer to one SUBSCRIBE; where it was taken back and asked for again, only the last one counts."""
         self._unconfirmed[name] -= 1
-        channel = self._channels.get(name)
-        if self._unconfirmed[name] > 0 or channel is None:
+        if self._unconfirmed[name] > 0:
             return
         del self._unconfirmed[name]
+        channel = self._channels.get(name)
+        if channel is None:
+            return
         channel.confirmed.set()
         if channel.missed:
             channel.missed = False

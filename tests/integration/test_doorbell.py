@@ -209,6 +209,20 @@ async def test_entering_may_be_cancelled(broker: Broker) -> None:
             await broker.ping()
 
 
+async def test_whoever_left_unconfirmed_leaves_nothing(broker: Broker) -> None:
+    """Each channel has a name of its own, and a process lives long."""
+    prefix = broker.keys.prefix
+    async with Doorbell(broker.redis) as bell, bell.listen(f"{prefix}:other"):
+        for i in range(50):
+            entering = asyncio.create_task(bell.listen(f"{prefix}:{i}").__aenter__())
+            for _ in range(i % 5):
+                await asyncio.sleep(0)
+            entering.cancel()
+            await asyncio.gather(entering, return_exceptions=True)
+        async with bell.listen(f"{prefix}:last"):  # it was confirmed after all the others
+            assert not bell._unconfirmed
+
+
 async def test_a_server_that_hangs_is_left(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection on which nothing comes, not even the answer to a PING, is made again and told."""
     monkeypatch.setattr(doorbell, "PING_S", 0.05)
