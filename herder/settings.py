@@ -12,6 +12,9 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+Pause = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+"""Seconds, a year at most."""
+
 
 def model_name(model: str) -> str:
     """The name of a configured model: `name=anything`, or the file's name without its ending."""
@@ -121,7 +124,7 @@ class Settings(BaseSettings):
     webhook_ports: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("80", "443"), description="comma-separated ports that webhooks may go to; * for any"
     )
-    webhook_schedule_s: Annotated[tuple[float, ...], NoDecode] = Field(
+    webhook_schedule_s: Annotated[tuple[Pause, ...], NoDecode] = Field(
         default=(0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
         min_length=1,
         description="comma-separated pauses before each attempt to deliver a webhook; as many attempts as pauses",

@@ -56,6 +56,13 @@ def test_a_wrong_value_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> Non
         load()
 
 
+@pytest.mark.parametrize("pauses", ["0,nan", "inf", "-1,5", "0,1e9", "soon", ""])
+def test_pauses_that_cannot_be_waited_for(monkeypatch: pytest.MonkeyPatch, pauses: str) -> None:
+    monkeypatch.setenv("HERDER_WEBHOOK_SCHEDULE_S", pauses)
+    with pytest.raises(SetupError, match=r"^HERDER_WEBHOOK_SCHEDULE_S: "):
+        load()
+
+
 def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERDER_KEY_SECRET", "do not show this")
     assert source_of("HERDER_KEY_SECRET", load()) == "******** from environment"
