@@ -83,7 +83,14 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-Id"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "Last-Event-ID",
+                "X-API-Key",
+                "X-Request-Id",
+            ],
             expose_headers=["Idempotent-Replayed", "Location", "Retry-After", "x-request-id"],
         )
     app.add_middleware(Envelope, metrics=metrics)

@@ -92,8 +92,16 @@ async def test_proxies_that_are_no_addresses(settings: Settings) -> None:
 async def test_cors_only_for_listed_origins(settings: Settings) -> None:
     async with open_front(settings.model_copy(update={"cors_origins": ("https://a.example",)})) as front:
         ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        back = {
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization,last-event-id",
+        }
         allowed = await front.anonymous.options("/v1/jobs", headers={"Origin": "https://a.example", **ask})
         assert allowed.headers["access-control-allow-origin"] == "https://a.example"
+        stream = await front.anonymous.options(
+            "/v1/jobs/job_x/events", headers={"Origin": "https://a.example", **back}
+        )
+        assert stream.status_code == 200, "a stream that was cut off is taken up again with Last-Event-ID"
         other = await front.anonymous.options("/v1/jobs", headers={"Origin": "https://b.example", **ask})
         assert "access-control-allow-origin" not in other.headers
         refused: httpx.Response = await front.anonymous.get(
