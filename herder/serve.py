@@ -4,6 +4,7 @@ believes.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import socket
@@ -100,4 +101,7 @@ def _many_connections() -> None:
     """Let this process have as many descriptors as it may: each stream takes one, and 1,024 is a usual limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        with contextlib.suppress(
+            ValueError, OSError
+        ):  # macOS refuses a limit above its own, "unlimited" included
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import ssl
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from herder import serve
 from herder.errors import SetupError
 from herder.serve import server
 from herder.settings import Settings
@@ -74,3 +76,16 @@ def test_settings_that_cannot_work_stop_the_start(
 ) -> None:
     with pytest.raises(SetupError, match=says):
         server(settings.model_copy(update=changes))
+
+
+def test_a_system_that_refuses_more_descriptors_does_not_stop_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """macOS says that there is no limit, and refuses to have none."""
+
+    def refuse(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    serve._many_connections()
