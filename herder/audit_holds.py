@@ -121,8 +121,8 @@ async def _check_running(broker: Broker, left: Open, batch: Batch) -> list[str]:
         rows = await _fields(broker, [("job", job) for job in some], ["status", "fee", "hold"])
         for job, (status, fee, hold) in zip(some, rows, strict=True):
             items.look_at(job, status, int(fee or 0), int(hold or 0))
-    if items.missing and not (await _fields(broker, [("batch", batch.batch)], ["status"]))[0][0]:
-        return []  # ended, and its time was over, while this looked at it
+    if items.missing and (await _fields(broker, [("batch", batch.batch)], ["status"]))[0][0] != "running":
+        return []  # it ended while this looked at it, and its time was over: it goes in steps
     problems = items.problems
     if seen["hold"] != batch.open:
         problems.append(f"batch {batch.batch}: its hold is {seen['hold']}, its postings say {batch.open}")

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from herder import audit_holds
 from herder.audit import audit
 from herder.batches import FeedState, item_id
 from herder.broker import Broker
+from herder.clock import SimulatedClock
 from tests.integration.batch_bench import BatchBench
 from tests.integration.ring import MODEL, Ring
 
@@ -208,6 +210,29 @@ async def test_the_audit_passes_while_batches_are_at_work(broker: Broker) -> Non
 
     await asyncio.gather(serve(), check(), check())
     assert done["audits"] >= 10
+
+
+async def test_a_batch_that_goes_while_the_audit_looks_at_it_is_no_drift(
+    timed_broker: Broker, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends, its time is over, and the first of its items are gone."""
+    monkeypatch.setattr("herder.broker.SWEEP_LIMIT", 4)
+    bench = BatchBench(await Ring(timed_broker).open("ann"))
+    batch = await bench.paid(10)
+    await bench.fed(batch)
+    read = audit_holds._now
+
+    async def read_and_end(*args: Any) -> Any:
+        found = await read(*args)
+        await bench.serve(10)
+        clock.advance(timed_broker.settings.result_ttl_ms + 1)
+        await timed_broker.sweep()
+        return found
+
+    monkeypatch.setattr(audit_holds, "_now", read_and_end)
+    assert (await audit(timed_broker)).problems == ()
+    assert await timed_broker.job(item_id(batch, 0)) is None
+    assert await timed_broker.job(item_id(batch, 9)) is not None
 
 
 async def test_an_account_made_while_the_audit_begins_is_no_drift(
