@@ -106,13 +106,8 @@ class Deliveries:
     async def endpoints(self, account: str) -> list[Endpoint]:
         """The account's endpoints, oldest first."""
         ids = list((await self._broker.hash_of("endpoints", account)).values())
-        pipe = self._broker.redis.pipeline(transaction=False)
-        for endpoint in ids:
-            pipe.hgetall(self._broker.keys("endpoint", endpoint))
-        hashes = await self._broker.fetch(pipe.execute())
-        found = [
-            endpoint_record(e, _decoded(fields)) for e, fields in zip(ids, hashes, strict=True) if fields
-        ]
+        hashes = await self._broker.hashes_of([("endpoint", endpoint) for endpoint in ids])
+        found = [endpoint_record(e, fields) for e, fields in zip(ids, hashes, strict=True) if fields]
         return sorted(found, key=lambda e: (e.created_ms, e.endpoint))
 
     async def default_of(self, account: str) -> tuple[str, str] | None:
@@ -161,9 +156,7 @@ class Deliveries:
 
         Raises NotFound, Conflict (it is still pending, or its endpoint is disabled or deleted).
         """
-        arguments = {
-            "account": account, "delivery": delivery, **self._room,
-        }  # fmt: skip
+        arguments = {"account": account, "delivery": delivery, **self._room}
         reply = text_of(await self._broker.scripts.call("redeliver", arguments))
         if reply == "UNKNOWN":
             raise NotFound(f"no delivery {delivery} in this account")
@@ -225,7 +218,3 @@ class Deliveries:
             one = delivery_record(delivery.decode(), named | {"body": ""}) if "status" in named else None
             page.append((f"{last}-{same}", one))
         return page, page[-1][0] if more else None
-
-
-def _decoded(fields: dict[bytes, bytes]) -> dict[str, str]:
-    return {key.decode(): value.decode() for key, value in fields.items()}

@@ -83,15 +83,8 @@ class Posting:
     async def _jobs(self, callbacks: Sequence[Callback]) -> Jobs:
         """The hashes of the jobs among these, in one round trip; without those that are no longer kept."""
         ids = [fields["job"] for _, fields in callbacks if "job" in fields]
-        pipe = self._broker.redis.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.hgetall(self._broker.keys("job", job_id))
-        found = zip(ids, await self._broker.fetch(pipe.execute()), strict=True)
-        return {
-            job_id: {key.decode(): value.decode() for key, value in fields.items()}
-            for job_id, fields in found
-            if fields
-        }
+        hashes = await self._broker.hashes_of([("job", job_id) for job_id in ids])
+        return {job_id: fields for job_id, fields in zip(ids, hashes, strict=True) if fields}
 
     async def _new(self, fields: dict[str, str], jobs: Jobs) -> NewDelivery:
         """The delivery of a callback."""

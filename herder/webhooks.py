@@ -42,7 +42,7 @@ def body_of_job(record: JobRecord, link: str) -> bytes:
 
     Too large, it loses the end of its text, then its metadata, then the end of its error's message.
     """
-    shown = Job(**job_fields(record, None, None)).model_dump(mode="json")  # type: ignore[arg-type]
+    shown = Job.model_validate(job_fields(record, None, None)).model_dump(mode="json")
     shown |= {"url": link, "truncated": False}
     event = _event(f"job.{record.status.value}", record.ended_ms, shown)
     if _fits(event):
@@ -66,7 +66,7 @@ def body_of_lost(kind: str, subject: str, status: str, at_ms: int, link: str) ->
 
 def body_of_batch(record: BatchRecord, link: str) -> bytes:
     """The ended batch as `GET /v1/batches/{id}` shows it, with `url`; metadata that is too large is left out."""
-    shown = Batch(**batch_fields(record, None)).model_dump(mode="json")  # type: ignore[arg-type]
+    shown = Batch.model_validate(batch_fields(record, None)).model_dump(mode="json")
     shown["url"] = link
     event = _event("batch.ended", record.ended_ms, shown)
     if not _fits(event):
