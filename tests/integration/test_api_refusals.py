@@ -11,6 +11,7 @@ import pytest
 from herder.apikeys import new_key
 from herder.settings import Settings
 from tests.integration.api import MODEL, Front, open_front, problem
+from tests.integration.post import for_webhooks
 
 FINE = {"prompt": "hello", "tokens": 20}
 
@@ -235,3 +236,22 @@ async def test_a_misplaced_option_is_refused_and_costs_nothing(front: Front) -> 
         assert "no query parameter" in document["detail"]
     problem(await front.client.post("/v1/quote?max_fee=1", json={"tokens": 4}), 422, "invalid_request")
     assert await front.balances() == (1_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/jobs", {"prompt": "a", "tokens": 600}, 422),
+        ("/v1/jobs", {"prompt": "a", "tokens": 20, "fee": 1}, 402),
+        ("/v1/jobs", {"prompt": "a", "tokens": 20, "max_fee": 1}, 402),
+        ("/v1/batches", {"prompts": ["a"], "tokens": 20, "fee": 1}, 402),
+        ("/v1/batches", {"prompts": ["a"] * 100, "tokens": 400}, 402),
+    ],
+)
+async def test_what_is_refused_leaves_no_webhook_endpoint(
+    settings: Settings, path: str, body: dict[str, Any], status: int
+) -> None:
+    async with open_front(for_webhooks(settings)) as front:
+        reply = await front.client.post(path, json={**body, "webhook_url": "http://127.0.0.1:9/hook"})
+        assert reply.status_code == status, reply.text
+        assert (await front.client.get("/v1/webhooks/endpoints")).json()["endpoints"] == []

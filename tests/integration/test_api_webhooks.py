@@ -32,23 +32,6 @@ async def made(front: Front, url: str = URL) -> dict[str, Any]:
     return endpoint
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v1/jobs", {"prompt": "a", "tokens": 20, "fee": 1}),
-        ("/v1/jobs", {"prompt": "a", "tokens": 20, "max_fee": 1}),
-        ("/v1/batches", {"prompts": ["a"], "tokens": 20, "fee": 1}),
-        ("/v1/batches", {"prompts": ["a"] * 100, "tokens": 400, "multiplier": 100}),
-    ],
-)
-async def test_what_is_refused_for_its_price_leaves_no_endpoint(
-    front: Front, path: str, body: dict[str, Any]
-) -> None:
-    reply = await front.client.post(path, json={**body, "webhook_url": URL})
-    assert reply.status_code == 402, reply.text
-    assert (await front.client.get("/v1/webhooks/endpoints")).json()["endpoints"] == []
-
-
 async def posted(front: Front, count: int, account: str = "alice") -> list[str]:
     """Deliveries to an endpoint of the account, the oldest first, all of the same moment."""
     door = Deliveries(front.herd.broker)
@@ -118,12 +101,6 @@ async def test_an_address_that_cannot_be_is_refused_and_costs_nothing(
         )
         assert [error["field"] for error in document["errors"]] == ["url"]
         assert "webhook_url" not in document["detail"]
-
-
-async def test_a_refused_job_leaves_no_endpoint(front: Front) -> None:
-    body = {"prompt": "a", "tokens": 600, "webhook_url": URL}
-    problem(await front.client.post("/v1/jobs", json=body), 422, "context_exceeded")
-    assert (await front.client.get("/v1/webhooks/endpoints")).json()["endpoints"] == []
 
 
 async def test_a_quote_takes_the_body_of_a_job_and_makes_nothing_of_its_address(front: Front) -> None:
