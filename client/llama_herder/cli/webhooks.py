@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from llama_herder import Delivery, Endpoint, Page
+from llama_herder._sync_webhooks import Webhooks
 from llama_herder.cli import output, session
 
 EndpointId = Annotated[str, typer.Argument(metavar="ID", help="the endpoint: ep_…")]
@@ -63,69 +65,26 @@ def add(
         _print_endpoint(herder.webhooks.add(address), as_json)
 
 
-@app.command()
-def show(
-    endpoint_id: EndpointId,
-    *,
-    url: session.Url = None,
-    key: session.ApiKey = None,
-    as_json: session.Json = False,
-) -> None:
-    """One endpoint with its secret."""
-    with session.client(url, key) as herder:
-        _print_endpoint(herder.webhooks.show(endpoint_id), as_json)
+def _of_endpoint(name: str, about: str, act: Callable[[Webhooks, str], Endpoint]) -> None:
+    """A command on one endpoint, which it then shows."""
+
+    @app.command(name, help=about)
+    def command(
+        endpoint_id: EndpointId,
+        *,
+        url: session.Url = None,
+        key: session.ApiKey = None,
+        as_json: session.Json = False,
+    ) -> None:
+        with session.client(url, key) as herder:
+            _print_endpoint(act(herder.webhooks, endpoint_id), as_json)
 
 
-@app.command()
-def rotate(
-    endpoint_id: EndpointId,
-    *,
-    url: session.Url = None,
-    key: session.ApiKey = None,
-    as_json: session.Json = False,
-) -> None:
-    """A new secret; the one before signs beside it for a while."""
-    with session.client(url, key) as herder:
-        _print_endpoint(herder.webhooks.rotate(endpoint_id), as_json)
-
-
-@app.command()
-def enable(
-    endpoint_id: EndpointId,
-    *,
-    url: session.Url = None,
-    key: session.ApiKey = None,
-    as_json: session.Json = False,
-) -> None:
-    """Switch an endpoint on again."""
-    with session.client(url, key) as herder:
-        _print_endpoint(herder.webhooks.enable(endpoint_id), as_json)
-
-
-@app.command()
-def disable(
-    endpoint_id: EndpointId,
-    *,
-    url: session.Url = None,
-    key: session.ApiKey = None,
-    as_json: session.Json = False,
-) -> None:
-    """Switch an endpoint off: nothing is sent there."""
-    with session.client(url, key) as herder:
-        _print_endpoint(herder.webhooks.disable(endpoint_id), as_json)
-
-
-@app.command()
-def delete(
-    endpoint_id: EndpointId,
-    *,
-    url: session.Url = None,
-    key: session.ApiKey = None,
-    as_json: session.Json = False,
-) -> None:
-    """An end to an endpoint; what is pending for it is given up."""
-    with session.client(url, key) as herder:
-        _print_endpoint(herder.webhooks.delete(endpoint_id), as_json)
+_of_endpoint("show", "One endpoint with its secret.", Webhooks.show)
+_of_endpoint("rotate", "A new secret; the one before signs beside it for a while.", Webhooks.rotate)
+_of_endpoint("enable", "Switch an endpoint on again.", Webhooks.enable)
+_of_endpoint("disable", "Switch an endpoint off: nothing is sent there.", Webhooks.disable)
+_of_endpoint("delete", "An end to an endpoint; what is pending for it is given up.", Webhooks.delete)
 
 
 @app.command()
@@ -189,30 +148,23 @@ def _print_deliveries(found: Page[Delivery]) -> None:
     output.print_table(head, rows, none="no deliveries")
 
 
-@app.command()
-def delivery(
-    delivery_id: DeliveryId,
-    *,
-    url: session.Url = None,
-    key: session.ApiKey = None,
-    as_json: session.Json = False,
-) -> None:
-    """One delivery, with the body that is sent."""
-    with session.client(url, key) as herder:
-        _print_delivery(herder.webhooks.delivery(delivery_id), as_json)
+def _of_delivery(name: str, about: str, act: Callable[[Webhooks, str], Delivery]) -> None:
+    """A command on one delivery, which it then shows."""
+
+    @app.command(name, help=about)
+    def command(
+        delivery_id: DeliveryId,
+        *,
+        url: session.Url = None,
+        key: session.ApiKey = None,
+        as_json: session.Json = False,
+    ) -> None:
+        with session.client(url, key) as herder:
+            _print_delivery(act(herder.webhooks, delivery_id), as_json)
 
 
-@app.command()
-def redeliver(
-    delivery_id: DeliveryId,
-    *,
-    url: session.Url = None,
-    key: session.ApiKey = None,
-    as_json: session.Json = False,
-) -> None:
-    """Deliver it again, with all attempts anew."""
-    with session.client(url, key) as herder:
-        _print_delivery(herder.webhooks.redeliver(delivery_id), as_json)
+_of_delivery("delivery", "One delivery, with the body that is sent.", Webhooks.delivery)
+_of_delivery("redeliver", "Deliver it again, with all attempts anew.", Webhooks.redeliver)
 
 
 def _print_endpoint(found: Endpoint, as_json: bool) -> None:
