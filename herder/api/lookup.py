@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from herder.api.shown import job_fields
 from herder.api.state import Herd
 from herder.api.submission import warning_of
+from herder.batch_records import BatchRecord
 from herder.errors import NotFound
 from herder.lifecycle import Status
 from herder.protocol import JobRecord
 from herder.records import KeyRecord
+from herder.webhook_records import Delivery, Endpoint
 
-
-class Owned(Protocol):
-    """A record of something that belongs to an account."""
-
-    @property
-    def account(self) -> str:
-        """Whose it is."""
-        ...
-
-
-R = TypeVar("R", bound=Owned)
+R = TypeVar("R", JobRecord, BatchRecord, Endpoint, Delivery)
 
 
 def checked(given: str, what: str, prefix: str, chars_max: int = 64) -> None:
