@@ -3,7 +3,8 @@
     HerderError                 code, status, detail, request_id, extra
     ├── Refusal                 the request was refused; it cost nothing and changed nothing
     │   ├── BadRequest, MissingKey, InvalidKey, Forbidden, AccountSuspended
-    │   ├── InsufficientFunds (needed, balance, max_affordable_tokens), FeeTooLow (needed), MaxFeeExceeded (needed)
+    │   ├── InsufficientFunds (needed, balance, max_affordable_tokens, affordable_items)
+    │   ├── FeeTooLow (needed), MaxFeeExceeded (needed)
     │   ├── NotFound, UnknownModel (models), MethodNotAllowed, Conflict, IdempotencyConflict
     │   └── TooLarge (limit), InvalidRequest (errors), ContextExceeded (limit), RateLimited (retry_after)
     ├── Unavailable             nothing is wrong with the request: the same one may succeed later
