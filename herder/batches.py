@@ -7,22 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from herder.batch_records import BatchRecord, Charge, FeedState, Item, batch_record, item_id
 from herder.broker import US_PER_TOKEN_UNMEASURED, Broker, PricesChanged
-from herder.errors import (
-    AccountSuspended,
-    HerderError,
-    IdempotencyConflict,
-    InsufficientFunds,
-    NotFound,
-    Overloaded,
-    UnknownModel,
-)
+from herder.errors import NotFound
 from herder.protocol import JobRecord
 from herder.reads import job_record
-from herder.replies import text_of
+from herder.replies import refusal, text_of
 
 __all__ = ["BatchRecord", "Batches", "Charge", "FeedState", "Item", "PricesChanged", "StoreLost", "item_id"]
 
@@ -93,30 +84,7 @@ class Batches:
                 raise PricesChanged
             case ["LOST"]:
                 raise StoreLost
-        raise self._refusal(reply, c)
-
-    def _refusal(self, reply: list[Any], c: Charge) -> HerderError:
-        match reply:
-            case ["POOR", available]:
-                return InsufficientFunds(
-                    f"this batch costs {c.fee} credits and {available} are available",
-                    needed=c.fee,
-                    balance=int(available),
-                )
-            case ["CONFLICT"]:
-                return IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
-            case ["SUSPENDED"]:
-                return AccountSuspended(f"account {c.account} is suspended; ask whoever runs the herd")
-            case ["NO_MODEL", model]:
-                return UnknownModel(f"no model {model} in this herd")
-            case ["FULL", depth]:
-                return Overloaded(
-                    f"{depth} jobs are queued, the most is {self._settings.queue_depth_max}; try again later",
-                    retry_after=5,
-                )
-            case ["NO_ACCOUNT"]:
-                return NotFound(f"no account {c.account}")
-        raise AssertionError(f"unexpected reply of charge: {reply}")
+        raise refusal(reply, "batch", c.account, c.fee, s.queue_depth_max)
 
     async def feed(
         self, batch: str, limit: int = FEED_STEP, line_max: int | None = None
@@ -159,23 +127,10 @@ class Batches:
         self, account: str, *, before: str | None, limit: int
     ) -> tuple[list[BatchRecord], str | None]:
         """An account's batches, newest first, and the cursor of the next page; `before` is such a cursor."""
-        broker = self._broker
-        upper = f"({int(before)}" if before else "+inf"
-        rows = await broker.fetch(
-            broker.redis.zrevrangebyscore(
-                broker.keys("account_batches", account),
-                upper,
-                "-inf",
-                start=0,
-                num=limit + 1,
-                withscores=True,
-            )
-        )
-        more, rows = len(rows) > limit, rows[:limit]  # one was read beyond the page, to know
-        ids = [batch.decode() for batch, _ in rows]
-        hashes = await broker.hashes_of([("batch", batch) for batch in ids])
+        ids, after = await self._broker.newest("account_batches", account, before=before, limit=limit)
+        hashes = await self._broker.hashes_of([("batch", batch) for batch in ids])
         found = [batch_record(batch, fields) for batch, fields in zip(ids, hashes, strict=True)]
-        return [record for record in found if record is not None], str(int(rows[-1][1])) if more else None
+        return [record for record in found if record is not None], after
 
     async def last_item(self, record: BatchRecord) -> JobRecord | None:
         """The job of the item that joined the line last."""

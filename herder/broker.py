@@ -107,7 +107,7 @@ class Broker(reads.Reads):
             case ["REPRICE"]:
                 raise PricesChanged
             case _:
-                raise refusal(reply, ask, s.queue_depth_max)
+                raise refusal(reply, "prompt", ask.account, ask.terms.fee, s.queue_depth_max)
 
     async def cancel(self, account: str, job_id: str) -> JobRecord:
         """Cancel a queued job, or flag a running one; an ended job is returned as it is. Raises NotFound."""

@@ -72,23 +72,23 @@ class Reads:
         self, account: str, *, before: str | None, limit: int
     ) -> tuple[list[JobRecord], str | None]:
         """An account's jobs, newest first, and the cursor of the next page; `before` is such a cursor."""
+        ids, after = await self.newest("account_jobs", account, before=before, limit=limit)
+        hashes = await self.hashes_of([("job", job_id) for job_id in ids])
+        found = zip(ids, hashes, strict=True)
+        return [job_record(job_id, fields) for job_id, fields in found if fields], after
+
+    async def newest(
+        self, name: str, account: str, *, before: str | None, limit: int
+    ) -> tuple[list[str], str | None]:
+        """A page of an account's ids by sequence number, newest first, and the cursor of the next page."""
         upper = f"({int(before)}" if before else "+inf"
         rows = await self.fetch(
             self.redis.zrevrangebyscore(
-                self.keys("account_jobs", account), upper, "-inf", start=0, num=limit + 1, withscores=True
+                self.keys(name, account), upper, "-inf", start=0, num=limit + 1, withscores=True
             )
         )
         more, rows = len(rows) > limit, rows[:limit]  # one was read beyond the page, to know
-        pipe = self.redis.pipeline(transaction=False)
-        for job_id, _ in rows:
-            pipe.hgetall(self.keys("job", job_id.decode()))
-        hashes = await self.fetch(pipe.execute())
-        records = [
-            job_record(job_id.decode(), _decoded(fields))
-            for (job_id, _), fields in zip(rows, hashes, strict=True)
-            if fields
-        ]
-        return records, str(int(rows[-1][1])) if more else None
+        return [found.decode() for found, _ in rows], str(int(rows[-1][1])) if more else None
 
     async def remembered(self, account: str, idempotency_key: str) -> tuple[str, str] | None:
         """The request hash and job of an Idempotency-Key that is still remembered."""

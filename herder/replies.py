@@ -7,6 +7,7 @@ from typing import Any
 from herder.brief import brief_of
 from herder.errors import (
     AccountSuspended,
+    HerderError,
     IdempotencyConflict,
     InsufficientFunds,
     NotFound,
@@ -14,22 +15,22 @@ from herder.errors import (
     UnknownModel,
 )
 from herder.pricing import Terms
-from herder.protocol import Ask, Lease
+from herder.protocol import Lease
 
 
-def refusal(reply: list[Any], ask: Ask, depth_max: int) -> Exception:
-    """The exception for a refused submission."""
+def refusal(reply: list[Any], what: str, account: str, fee: int, depth_max: int) -> HerderError:
+    """The exception for a refused sale; `what` is a prompt or a batch, which costs `fee` credits."""
     match reply:
         case ["POOR", available]:
             return InsufficientFunds(
-                f"this prompt costs {ask.terms.fee} credits and {available} are available",
-                needed=ask.terms.fee,
+                f"this {what} costs {fee} credits and {available} are available",
+                needed=fee,
                 balance=int(available),
             )
         case ["CONFLICT"]:
             return IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
         case ["SUSPENDED"]:
-            return AccountSuspended(f"account {ask.account} is suspended; ask whoever runs the herd")
+            return AccountSuspended(f"account {account} is suspended; ask whoever runs the herd")
         case ["NO_MODEL", model]:
             return UnknownModel(f"no model {model} in this herd")
         case ["FULL", depth]:
@@ -37,8 +38,8 @@ def refusal(reply: list[Any], ask: Ask, depth_max: int) -> Exception:
                 f"{depth} jobs are queued, the most is {depth_max}; try again later", retry_after=5
             )
         case ["NO_ACCOUNT"]:
-            return NotFound(f"no account {ask.account}")
-    raise AssertionError(f"unexpected reply of submit: {reply}")
+            return NotFound(f"no account {account}")
+    raise AssertionError(f"unexpected reply to the sale of a {what}: {reply}")
 
 
 def lease_of(row: list[Any]) -> Lease:
