@@ -41,12 +41,13 @@ class Batches:
         size = 0
         for item in items:
             text = item.stored()
-            if step and (len(step) >= STORE_STEP or size + len(text) > STEP_BYTES_MAX):
+            length = len(text.encode())
+            if step and (len(step) >= STORE_STEP or size + length > STEP_BYTES_MAX):
                 await self._store(account, batch, first_index, step)
                 first_index, size = first_index + len(step), 0
                 step = []
             step.append(text)
-            size += len(text)
+            size += length
         await self._store(account, batch, first_index, step)
 
     async def _store(self, account: str, batch: str, first_index: int, step: list[str]) -> None:

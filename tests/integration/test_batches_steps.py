@@ -68,6 +68,19 @@ async def test_a_step_of_large_items_is_short(bench: BatchBench) -> None:
     assert await bench.fed(charge.batch) is FeedState.DONE
 
 
+async def test_items_are_stored_in_steps_of_bytes_not_of_characters(
+    bench: BatchBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    async def store(_: str, __: str, ___: int, step: list[str]) -> None:
+        steps.append(len(step))
+
+    monkeypatch.setattr(bench.batches, "_store", store)
+    await bench.batches.store("ann", "batch_b", 0, [item(index, input="🦙" * 150_000) for index in range(3)])
+    assert steps == [1, 1, 1]
+
+
 @pytest.mark.parametrize("fed", [0, 3, 4, 10])
 @pytest.mark.parametrize("running", [0, 2])
 async def test_a_cancel_refunds_the_rest_at_any_step(bench: BatchBench, fed: int, running: int) -> None:
