@@ -92,14 +92,15 @@ class Claims:
         """Claim what is due; how many. Whoever comes while another waits leaves it to that one."""
         if self._waiting or self.over:
             return 0
-        self._waiting = True
+        self._waiting = waits = True
         try:
             async with self._claiming:
                 await asyncio.sleep(GATHER_S)
-                self._waiting = False
+                self._waiting = waits = False
                 return await self._more()
         finally:
-            self._waiting = False  # also where it was broken off while it waited
+            if waits:  # it was broken off; otherwise it is another that waits now
+                self._waiting = False
 
     async def _more(self) -> int:
         queue = self._worker.pool
