@@ -39,22 +39,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Opening:
-    """A slot begins another answer: how it is sampled, the JSON schema it must fit, and the prompt's tokens, which
-    penalties count."""
+    """A slot begins another answer: how it is sampled, the JSON schema it must fit within so many `tokens`, and the
+    prompt's tokens, which penalties count."""
 
     slot: int
     sampling: Sampling
     schema: str | None = None
     prompt: tuple[int, ...] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A sampled token; where the sampling asked for them, its log-probability and the likeliest tokens with theirs."""
+    """A sampled token; where the sampling asked for them, its log-probability and the likeliest tokens with theirs.
+
+    `whole`: with this token an answer that had to fit a schema is complete. `fault`: why it cannot be, in words; the
+    token means nothing then.
+    """
 
     token: int
     logprob: float | None = None
     likeliest: tuple[tuple[int, float], ...] = ()
+    whole: bool = False
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +80,14 @@ class Step:
 class EngineFacts:
     """What is fixed once a model is loaded.
 
-    `slots` sequences share `kv_tokens` cells; one batch holds at most `batch_tokens`; `trimmable` tells whether a slot
-    can be cut anywhere but at 0 (not with a recurrent state), which prefix reuse needs.
+    At most `slots` jobs are decoded at once, each in a slot of its own out of `sequences` (numbered from 0); the other
+    slots only keep what is in them. All share `kv_tokens` cells, and a cell that several slots hold counts once. One
+    batch holds at most `batch_tokens`; `trimmable` tells whether a slot can be cut anywhere but at 0, and its first
+    cells shared (not with a recurrent state or a sliding window), which prefix reuse needs.
     """
 
     slots: int
+    sequences: int
     kv_tokens: int
     batch_tokens: int
     context: int
