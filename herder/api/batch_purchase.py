@@ -28,6 +28,7 @@ from herder.errors import (
     NotFound,
     Overloaded,
     RedisUnavailable,
+    Refusal,
 )
 from herder.pricing import MILLI, Prices
 from herder.protocol import Webhook
@@ -78,6 +79,12 @@ async def batch_bought(herd: Herd, key: KeyRecord, ask: BatchAsk, idempotency_ke
             sale.stored = 0
         except _SpentMeanwhile:
             continue  # fewer items, or none of them
+        except Refusal:
+            # The same submission may have been accepted meanwhile, and be what took the balance.
+            earlier = await batch_replayed(herd, key, ask, idempotency_key)
+            if earlier is None:
+                raise
+            return earlier
         else:
             if not bought.replayed:
                 for model, count in Counter(item.model for item in items[: sale.stored]).items():

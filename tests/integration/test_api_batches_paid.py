@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from herder.api import batch_items
 from herder.audit import audit
 from herder.batches import Batches
 from herder.errors import RedisUnavailable
@@ -47,6 +48,37 @@ async def test_an_automatic_price_is_taken_once_and_lowered_to_max_fee(front: Fr
     assert problem(reply, 402, "max_fee_exceeded")["needed"] == 90
     reply = await front.client.post("/v1/batches", json={"prompts": ["a"] * 3, "tokens": 20, "fee": 89})
     assert problem(reply, 402, "fee_too_low")["needed"] == 90
+
+
+async def test_a_repetition_that_comes_while_the_first_is_being_priced_is_not_refused(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first takes the whole balance: the second must not be told that nothing was bought."""
+    both, bought, real = asyncio.Event(), asyncio.Event(), batch_items.fitted_items
+    came = 0
+
+    async def fitted_items(*arguments: Any) -> Any:
+        nonlocal came
+        came += 1
+        if came == 2:
+            both.set()
+            await bought.wait()
+        await both.wait()
+        return await real(*arguments)
+
+    monkeypatch.setattr("herder.api.batch_purchase.fitted_items", fitted_items)
+    body, headers = {"prompts": ["a"] * 33, "tokens": 20}, {"Idempotency-Key": "k"}
+    replies = [
+        asyncio.create_task(front.client.post("/v1/batches", json=body, headers=headers)) for _ in range(2)
+    ]
+    done, _ = await asyncio.wait(replies, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result().status_code for task in done] == [202]
+    bought.set()
+    first, second = await asyncio.gather(*replies)
+    assert (first.status_code, second.status_code) == (202, 202), second.text
+    assert first.json()["id"] == second.json()["id"]
+    assert {reply.headers.get("idempotent-replayed") for reply in (first, second)} == {None, "true"}
+    assert await front.balances() == (1_000 - 33 * FEE, 33 * FEE)
 
 
 async def test_all_or_nothing_says_how_many_would_do(front: Front) -> None:
