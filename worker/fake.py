@@ -12,7 +12,9 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from hashlib import sha256
+from itertools import count, islice
 
 from worker.engine import Drawn, EngineFacts, Step, StepFailed
 
@@ -22,18 +24,65 @@ WORDS = (
 )
 
 
+class FakeCells:
+    """A unified cache, cell by cell: one that several slots hold counts once, and is free when the last has left it."""
+
+    def __init__(self, sequences: int) -> None:
+        self.tokens: list[list[int]] = [[] for _ in range(sequences)]
+        self._cells: list[list[int]] = [[] for _ in range(sequences)]
+        self._holders: dict[int, int] = {}
+        self._numbers = count()
+
+    @property
+    def used(self) -> int:
+        """Cells that are not free."""
+        return len(self._holders)
+
+    def extend(self, slot: int, tokens: Sequence[int]) -> None:
+        """New cells of one slot."""
+        cells = list(islice(self._numbers, len(tokens)))
+        self.tokens[slot].extend(tokens)
+        self._cells[slot].extend(cells)
+        self._holders.update(dict.fromkeys(cells, 1))
+
+    def trim(self, slot: int, keep: int) -> None:
+        """The slot leaves all but its first cells."""
+        for cell in self._cells[slot][keep:]:
+            self._holders[cell] -= 1
+            if not self._holders[cell]:
+                del self._holders[cell]
+        del self.tokens[slot][keep:], self._cells[slot][keep:]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """An empty slot shares the first cells of another."""
+        assert not self.tokens[target], f"slot {target} is copied into, and holds something"
+        assert len(self.tokens[source]) >= length, f"slot {source} holds less than {length}"
+        self.tokens[target] = self.tokens[source][:length]
+        self._cells[target] = self._cells[source][:length]
+        for cell in self._cells[target]:
+            self._holders[cell] += 1
+
+
 class FakeEngine:
-    """Slots of bytes. `step_ms` is how long each step pretends to take."""
+    """Slots of bytes. `step_ms` is how long each step pretends to take; `sequences` 0 is two for each slot."""
 
     def __init__(
-        self, *, slots: int = 4, context: int = 4096, step_ms: float = 0.0, kv_tokens: int = 0
+        self,
+        *,
+        slots: int = 4,
+        context: int = 4096,
+        step_ms: float = 0.0,
+        kv_tokens: int = 0,
+        sequences: int = 0,
     ) -> None:
-        self._cells: list[list[int]] = [[] for _ in range(slots)]
-        self._scripts: list[list[int]] = [[] for _ in range(slots)]
+        sequences = sequences or 2 * slots
+        self._cells = FakeCells(sequences)
+        self._scripts: list[list[int]] = [[] for _ in range(sequences)]
         self._step_ms = step_ms
         self.steps: list[Step] = []
         self._facts = EngineFacts(
             slots=slots,
+            sequences=sequences,
             kv_tokens=kv_tokens or slots * context,
             batch_tokens=2048,
             context=context,
@@ -70,25 +119,25 @@ class FakeEngine:
         if self._step_ms:
             time.sleep(self._step_ms / 1000)
         for slot, keep in step.trims:
-            del self._cells[slot][keep:]
+            self._cells.trim(slot, keep)
         for source, target, length in step.copies:
-            assert not self._cells[target], f"slot {target} is copied into, and holds something"
-            assert len(self._cells[source]) >= length, f"slot {source} holds less than {length}"
-            self._cells[target] = self._cells[source][:length]
+            self._cells.copy(source, target, length)
         for opening in step.opens:
+            held = self._cells.tokens[opening.slot]
+            assert not opening.prompt or held == list(opening.prompt[: len(held)]), "that is another prompt"
             self._scripts[opening.slot] = []
         sampled: dict[int, Drawn] = {}
         for row in step.rows:
-            cells = self._cells[row.slot]
+            cells = self._cells.tokens[row.slot]
             assert row.start == len(cells), (
                 f"slot {row.slot} holds {len(cells)} tokens, the row is for {row.start}"
             )
-            cells.extend(row.tokens)
+            self._cells.extend(row.slot, row.tokens)
             if row.sample:
                 if not self._scripts[row.slot]:
                     self._scripts[row.slot] = script(bytes(cells))[::-1]
                 sampled[row.slot] = Drawn(self._scripts[row.slot].pop())
-        assert sum(map(len, self._cells)) <= self._facts.kv_tokens, "the scheduler overfilled the cache"
+        assert self._cells.used <= self._facts.kv_tokens, "the scheduler overfilled the cache"
         return sampled
 
     def close(self) -> None:
