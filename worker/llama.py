@@ -24,6 +24,10 @@ from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Step, StepF
 from worker.sampling import NativeSampler
 
 BATCH_TOKENS = 2048
+SEQUENCES_MAX = 256
+"""The most that llama.cpp keeps apart (LLAMA_MAX_SEQ)."""
+SEQUENCES_A_SLOT = 4
+"""Slots that keep what jobs have left in the cache, for each that decodes, this one included."""
 ERROR_LEVEL = 4
 CONTEXT_DEFAULT_MAX = 4096
 
@@ -86,9 +90,10 @@ class LlamaEngine:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = kv_tokens
         params.n_batch = BATCH_TOKENS
-        params.n_seq_max = slots
-        # One token a sequence is sampled: without this, room for the logits of a whole batch is kept.
-        params.n_outputs_max = slots
+        params.n_seq_max = sequences_for(slots)
+        # One token a sequence is sampled: without this, room for the logits of a whole batch is kept. llama.cpp keeps
+        # a row for each sequence at once, and aborts where it is told to keep fewer.
+        params.n_outputs_max = params.n_seq_max
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = True
         params.no_perf = True
@@ -118,15 +123,13 @@ class LlamaEngine:
         template = llama_cpp.llama_model_chat_template(self._model, None)
         description = ctypes.create_string_buffer(256)
         llama_cpp.llama_model_desc(self._model, description, len(description))
-        recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(
-            self._model
-        )
         return EngineFacts(
             slots=slots,
+            sequences=llama_cpp.llama_n_seq_max(self._context),
             kv_tokens=llama_cpp.llama_n_ctx(self._context),
             batch_tokens=llama_cpp.llama_n_batch(self._context),
             context=context,
-            trimmable=not recurrent,
+            trimmable=self._trimmable(),
             vocab_size=len(self._pieces),
             max_piece_bytes=longest,
             template=template.decode("utf-8", "replace") if template else None,
@@ -135,6 +138,12 @@ class LlamaEngine:
             adds_bos=bool(llama_cpp.llama_vocab_get_add_bos(self._vocab)),
             description=description.value.decode("utf-8", "replace"),
         )
+
+    def _trimmable(self) -> bool:
+        """A recurrent state is one cell; cells that have left a sliding window are overwritten unasked."""
+        model = self._model
+        recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
+        return not recurrent and llama_cpp.llama_model_n_swa(model) == 0
 
     def _token_text(self, token: int) -> str:
         if token < 0:
@@ -217,6 +226,11 @@ class LlamaEngine:
             self._close_sampler(slot)
         llama_cpp.llama_free(self._context)
         llama_cpp.llama_model_free(self._model)
+
+
+def sequences_for(slots: int) -> int:
+    """How many sequences the cache of so many slots tells apart."""
+    return max(slots, min(slots * SEQUENCES_A_SLOT, SEQUENCES_MAX))
 
 
 def _why() -> str:
