@@ -202,7 +202,7 @@ async def _close(worker: Worker, running: asyncio.Task[None]) -> None:
     if jobs:
         await asyncio.wait(jobs, timeout=CLOSE_S_MAX)
     await asyncio.wait({running}, timeout=2 * POLL_S)
-    tasks = {running, *jobs}
+    tasks = {running, *jobs, *worker.tasks.values()}  # also what one that was under way has still begun
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks, timeout=CLOSE_S_MAX)

@@ -1,4 +1,4 @@
-"""Claims of a courier: one is made at a time, and one more waits, however many ask."""
+"""A courier makes one claim at a time, with one more waiting however many ask; and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
-from herder.courier import Claims
+from herder.courier import Claims, _close
 
 
 class Desk:
@@ -55,3 +55,18 @@ async def test_one_that_is_broken_off_keeps_nobody_waiting() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
     await claims.more()
     assert desk.claims == 1
+
+
+async def test_what_is_begun_during_the_end_is_ended_too() -> None:
+    """A claim that was under way starts its attempts; nobody would wait for them."""
+    for_ever = asyncio.Event()
+    worker = SimpleNamespace(tasks={}, ctx={}, allow_pick_jobs=True, cron_jobs=[])
+
+    async def claiming() -> None:
+        worker.tasks["late"] = asyncio.create_task(for_ever.wait())
+
+    worker.tasks["claiming"] = asyncio.create_task(claiming())
+    running = asyncio.create_task(for_ever.wait())
+    await _close(cast("Any", worker), cast("Any", running))
+    assert running.cancelled()
+    assert worker.tasks["late"].cancelled()
