@@ -144,7 +144,7 @@ def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
 
     1. A good reply is read. 2. A refusal is raised. 3. No reply (unless it will stay so), 429, 502, 503 and 504 are
     tried again if the call may be repeated and patience lasts. 4. Otherwise they are raised too, with `call.unsure` if
-    this or an earlier try may have been heard and none was answered.
+    this or an earlier try may have been heard and none was decided.
     """
     attempt, slept_s, heard = 1, 0.0, False
     while True:
@@ -159,7 +159,7 @@ def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
         error = error_of(outcome, url)
         heard = heard or doubtful(error)
         if delay is None:
-            unsure = heard and isinstance(error, Unavailable)
+            unsure = heard and undecided(outcome, error)
             raise worded(error, call.unsure) if call.unsure and unsure else error
         yield Sleep(delay)
         attempt, slept_s = attempt + 1, slept_s + delay
@@ -197,6 +197,11 @@ def _broken(outcome: Broken, url: str) -> HerderError:
 def doubtful(error: HerderError) -> bool:
     """Whether nobody can know if it happened: no reply, or a reply from something in between."""
     return isinstance(error, NoReply) or (error.status in (502, 504) and error.code == "unavailable")
+
+
+def undecided(outcome: Reply | Broken, error: HerderError) -> bool:
+    """Whether it tells nothing of what an earlier try came to, as a refusal of the same submission does."""
+    return isinstance(error, Unavailable) or passing(outcome)
 
 
 def worded(error: HerderError, more: str) -> HerderError:

@@ -28,10 +28,11 @@ from llama_herder._core import (
     passing,
     perform,
     retry_after_s,
+    undecided,
     worded,
 )
 from llama_herder._sse import Frame, Parser, TooLong
-from llama_herder.errors import HerderError, Unavailable, WaitTimeout
+from llama_herder.errors import HerderError, WaitTimeout
 from llama_herder.events import KNOWN, Done, Event, Queued, event_of
 from llama_herder.problems import InvalidRequest
 from llama_herder.types import Job
@@ -138,6 +139,7 @@ class _Following:
         self._until = math.inf
         self._attempt = 1
         self._retry_s: float | None = None
+        self._heard = False
 
     def accepted(self, job_id: str) -> None:
         """The job is there: from now on the herder may be away for as long as a wait sits out."""
@@ -259,14 +261,15 @@ class _Following:
             # A herder that stops cuts all its streams at once: they shall not all come back at once.
             asked = max(asked or 0.0, self._retry_s * (1 + 0.5 * self._patience.jitter()))
         delay = self._lasting().delay_s(self._attempt, asked) if passing(outcome) else None
+        error = error_of(outcome, self._url)
+        self._heard = self._heard or doubtful(error)
         if delay is not None:
             return delay
-        error = error_of(outcome, self._url)
         if passing(outcome) and self._deadline < math.inf and self._deadline <= self._until:
             raise self._late() from error
-        if self._job_id and isinstance(error, Unavailable):
+        if self._job_id and undecided(outcome, error):
             raise worded(error, f"{self._job_id} lives on: fetch it later by its id")
-        if self.submission is not None and doubtful(error):
+        if self.submission is not None and self._heard and undecided(outcome, error):
             raise worded(error, self.submission.unsure)
         raise error
 

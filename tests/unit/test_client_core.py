@@ -102,12 +102,12 @@ def test_a_lost_reply_names_the_key_to_ask_with() -> None:
 
 
 def test_a_lost_reply_is_not_forgotten_when_the_herder_is_then_gone() -> None:
-    last: tuple[Outcome, ...] = (REFUSED, refusal(503, "overloaded"), refusal(402, "insufficient_funds"))
+    codes = ((503, "overloaded"), (429, "rate_limited"), (402, "insufficient_funds"))
     said = [
-        str(drive(perform(_calls.submit({}, "k"), URL, patience(tries=2)), in_turn(SILENT, outcome))[1])
-        for outcome in last
+        str(drive(perform(_calls.submit({}, "k"), URL, patience(tries=2)), in_turn(SILENT, last))[1])
+        for last in (REFUSED, *(refusal(status, code) for status, code in codes))
     ]
-    assert ["key k tells" in words for words in said] == [True, True, False]
+    assert ["key k tells" in words for words in said] == [True, True, True, False]
 
 
 def test_retry_after_is_honoured_and_capped() -> None:

@@ -217,6 +217,21 @@ def test_a_herder_without_streams_is_named() -> None:
     assert isinstance(follow(Herder, script, submit=False).error, llama_herder.NotFound)
 
 
+@pytest.mark.parametrize(
+    ("last", "unsure"),
+    [
+        (nothing(httpx.ConnectError("refused")), True),
+        (problem(429, "rate_limited"), True),
+        (problem(402, "insufficient_funds"), False),
+    ],
+)
+def test_a_submission_that_may_have_been_heard_is_not_forgotten(last: Fault, unsure: bool) -> None:
+    script = Script(faults=[nothing(httpx.ReadTimeout("")), *[last] * 4])
+    error = follow(Herder, script, idempotency_key="mine").error
+    assert ("idempotency key mine tells" in str(error)) == unsure
+    assert "may have been accepted" not in str(follow(Herder, Script(faults=[last] * 5)).error)
+
+
 @pytest.mark.parametrize("after", ["", "1", "1-0\r\nX: y", "-", "latest"])
 def test_an_id_that_is_none_is_refused_here(after: str) -> None:
     with Herder() as herder, pytest.raises(llama_herder.InvalidRequest, match="not the id of an event"):
