@@ -102,10 +102,15 @@ def test_a_lost_reply_names_the_key_to_ask_with() -> None:
 
 
 def test_a_lost_reply_is_not_forgotten_when_the_herder_is_then_gone() -> None:
-    codes = ((503, "overloaded"), (429, "rate_limited"), (402, "insufficient_funds"))
+    last: list[Outcome] = [
+        REFUSED,
+        refusal(503, "overloaded"),
+        refusal(429, "rate_limited"),
+        refusal(402, "x"),
+    ]
     said = [
-        str(drive(perform(_calls.submit({}, "k"), URL, patience(tries=2)), in_turn(SILENT, last))[1])
-        for last in (REFUSED, *(refusal(status, code) for status, code in codes))
+        str(drive(perform(_calls.submit({}, "k"), URL, patience(tries=2)), in_turn(SILENT, outcome))[1])
+        for outcome in last
     ]
     assert ["key k tells" in words for words in said] == [True, True, True, False]
 
