@@ -1,6 +1,6 @@
 """llama.cpp as an engine: one unified KV cache, many sequences in one `llama_decode`, a sampler for each slot.
 
-With `batch` and `sampling` beside it the only file that imports llama_cpp. Must not know of jobs, Redis or scheduling.
+With `batch` beside it the only file that imports llama_cpp. Must not know of jobs, Redis or scheduling.
 Native code may abort the process at any time; whatever can be checked before a native call is checked.
 """
 
@@ -17,11 +17,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import llama_cpp
 import numpy as np
-import numpy.typing as npt
 
 from worker.batch import Batch
 from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Step, StepFailed
-from worker.sampling import NativeSampler
+from worker.sampling import Logits, Sampler, Samplers
 
 BATCH_TOKENS = 2048
 SEQUENCES_MAX = 256
@@ -84,7 +83,8 @@ class LlamaEngine:
         self._pieces, longest = self._read_pieces()
         self._facts = self._describe(slots, context, longest)
         self._batch = Batch(self._facts.batch_tokens)
-        self._samplers: dict[int, NativeSampler] = {}
+        self._samplers = Samplers(threads or os.cpu_count() or 1)
+        self._ends = tuple(token for token in range(len(self._pieces)) if self.ends(token))
 
     def _open_context(self, slots: int, kv_tokens: int, threads: int) -> None:
         params = llama_cpp.llama_context_default_params()
@@ -187,8 +187,8 @@ class LlamaEngine:
         for source, target, length in step.copies:
             llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
         for opening in step.opens:
-            self._close_sampler(opening.slot)
-            self._samplers[opening.slot] = NativeSampler(opening.sampling)
+            sampler = Sampler(opening.sampling, opening.prompt, ends=self._ends)
+            self._samplers.open(opening.slot, sampler)
         wanted = self._batch.fill(step)
         # Tour 5/8: one llama_decode for every sequence this worker answers; ctypes lets go of the GIL meanwhile.
         code = llama_cpp.llama_decode(self._context, self._batch.native)
@@ -204,26 +204,15 @@ class LlamaEngine:
         # One row for each wanted token, in batch order.
         pointer = llama_cpp.llama_get_logits(self._context)
         logits = np.ctypeslib.as_array(pointer, shape=(len(wanted), len(self._pieces)))
-        return {slot: Drawn(self._choose(slot, index, logits[i])) for i, (slot, index) in enumerate(wanted)}
+        return self._draw([(slot, logits[i]) for i, (slot, _) in enumerate(wanted)])
 
-    def _choose(self, slot: int, index: int, logits: npt.NDArray[np.float32]) -> int:
-        """The slot's next token; `index` is its row's place in the batch, `logits` that row."""
-        sampler = self._samplers[slot]
-        # Greedy needs no candidate list of the whole vocabulary.
-        token = int(logits.argmax()) if sampler.greedy else sampler.sample(self._context, index)
-        if not np.isfinite(logits[token]):
-            raise StepFailed("the model computed no usable logits (NaN or infinite)")
-        return token
-
-    def _close_sampler(self, slot: int) -> None:
-        sampler = self._samplers.pop(slot, None)
-        if sampler is not None:
-            sampler.close()
+    def _draw(self, rows: list[tuple[int, Logits]]) -> dict[int, Drawn]:
+        """The next token of each slot from its row of logits."""
+        return self._samplers.draw(rows)
 
     def close(self) -> None:
         """See Engine."""
-        for slot in list(self._samplers):
-            self._close_sampler(slot)
+        self._samplers.close()
         llama_cpp.llama_free(self._context)
         llama_cpp.llama_model_free(self._model)
 

@@ -62,11 +62,12 @@ class MeasuredEngine(LlamaEngine):
         self.gaps = {}
         return super().step(step)
 
-    def _choose(self, slot: int, index: int, logits: npt.NDArray[np.float32]) -> int:
-        second, first = np.partition(logits, -2)[-2:]
-        self.gaps[slot] = float(first - second)
-        self.logits[slot] = logits.copy()
-        return super()._choose(slot, index, logits)
+    def _draw(self, rows: list[tuple[int, npt.NDArray[np.float32]]]) -> dict[int, Drawn]:
+        for slot, logits in rows:
+            second, first = np.partition(logits, -2)[-2:]
+            self.gaps[slot] = float(first - second)
+            self.logits[slot] = logits.copy()
+        return super()._draw(rows)
 
     def last_logits(
         self, tokens: list[int], *, cut: int = 0, beside: Seq[list[int]] = ()

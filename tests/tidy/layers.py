@@ -29,8 +29,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "huggingface_hub": ("worker/models.py",),
     "jinja2": ("herder/prompts.py",),
     # The counting child reads a vocabulary without a model.
-    "llama_cpp": ("worker/llama.py", "worker/batch.py", "worker/sampling.py", "herder/counting_child.py"),
-    "numpy": ("worker/llama.py", "worker/batch.py"),
+    "llama_cpp": ("worker/llama.py", "worker/batch.py", "herder/counting_child.py"),
+    "numpy": ("worker/llama.py", "worker/batch.py", "worker/sampling.py"),
     "prometheus_client": ("herder/api/metrics.py",),
     "pydantic_settings": ("herder/settings.py", "herder/sources.py"),
     # The broker is one class in two files; the embedded server is asked whether it is there.
