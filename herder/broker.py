@@ -34,6 +34,7 @@ from herder.protocol import (
     RenewReply,
     Settlement,
     SettleReply,
+    Taken,
     WorkerStats,
 )
 from herder.replies import lease_of, refusal, text_of
@@ -43,6 +44,9 @@ from herder.settings import Settings
 US_PER_TOKEN_UNMEASURED = 20_000
 LEASE_LOOKAHEAD = 16
 LEASE_SCAN_MAX = 1_000  # of the line, where jobs stand in it that only a larger worker can run
+PREFIX_TTL_MS = 300_000  # a worker is taken to hold what it took so long ago, at most twice as long
+PREFIXES_MAX = 32_768  # beginnings of a model's prompts; as many again of the time before
+PREFIX_HOLDERS_MAX = 4  # workers that are known to hold one
 SWEEP_LIMIT = 500
 CONNECTIONS_MAX = 8  # of one process, its subscription included
 CONNECTION_WAIT_S = 20
@@ -136,15 +140,31 @@ class Broker(reads.Reads):
     async def lease(
         self, worker_id: str, model: str, *, slots: int, kv_free: int, kv_total: int
     ) -> list[Lease]:
-        """Take at most `slots` jobs that fit `kv_free` KV cells from the head of the model's queue."""
+        """`take`, for a worker that has no more than these slots and does not wait."""
+        taken = await self.take(
+            worker_id, model, slots=slots, slots_total=slots, kv_free=kv_free, kv_total=kv_total
+        )
+        return taken.leases
+
+    async def take(
+        self, worker_id: str, model: str, *, slots: int, slots_total: int, kv_free: int, kv_total: int
+    ) -> Taken:
+        """Take jobs from the head of the model's queue: as many as fit `slots` and `kv_free` KV cells.
+
+        `slots_total` and `kv_total` are what the worker has in all: a job that needs more is never for it.
+        """
         if slots <= 0:
-            return []
+            return Taken([])
+        s = self.settings
         arguments = {
-            "worker": worker_id, "model": model, "slots": slots, "kv_free": kv_free, "kv_total": kv_total,
-            "lease_ms": self.settings.lease_ms, "skips_max": self.settings.lease_skips_max,
-            "lookahead": LEASE_LOOKAHEAD, "scan_max": LEASE_SCAN_MAX,
+            "worker": worker_id, "model": model, "slots": slots, "slots_total": slots_total,
+            "kv_free": kv_free, "kv_total": kv_total, "lease_ms": s.lease_ms, "skips_max": s.lease_skips_max,
+            "lookahead": LEASE_LOOKAHEAD, "scan_max": LEASE_SCAN_MAX, "gone_ms": self._gone_ms(),
+            "prefix_window_ms": s.prefix_window_ms, "prefix_wait_ms": s.prefix_wait_ms,
+            "prefix_ttl_ms": PREFIX_TTL_MS, "prefixes_max": PREFIXES_MAX, "holders_max": PREFIX_HOLDERS_MAX,
         }  # fmt: skip
-        return [lease_of(row) for row in await self.scripts.call("lease", arguments)]
+        again_ms, rows = await self.scripts.call("lease", arguments)
+        return Taken([lease_of(row) for row in rows], int(again_ms) if again_ms >= 0 else None)
 
     async def renew(
         self, worker_id: str, model: str, held: Sequence[tuple[str, int]], stats: WorkerStats

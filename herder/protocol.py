@@ -84,6 +84,14 @@ class Lease:
     terms: Terms
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a worker was given. `again_ms`: when to ask again, since a job was left to another for so long; or None."""
+
+    leases: list[Lease]
+    again_ms: int | None = None
+
+
 class RenewReply(StrEnum):
     """What a renewal learns of each job."""
 

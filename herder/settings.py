@@ -70,6 +70,18 @@ class Settings(BaseSettings):
         description="times a job may be passed over by smaller ones before room is kept for it",
     )
 
+    prefix_window_ms: int = Field(
+        default=2_000,
+        ge=0,
+        description="how close in the line jobs stand among which a worker takes those first that begin like what it "
+        "has in its cache; 0 switches it off",
+    )
+    prefix_wait_ms: int = Field(
+        default=100,
+        ge=0,
+        description="how long a job is left to an idle worker that has its beginning in the cache",
+    )
+
     # Leases
     lease_ms: int = Field(
         default=10_000, ge=500, description="a worker that has not renewed for this long loses its jobs"

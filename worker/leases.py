@@ -7,6 +7,7 @@ Settling and reporting may be repeated, so they are; a lease whose reply was los
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -21,8 +22,10 @@ from herder.protocol import (
     RenewReply,
     Settlement,
     SettleReply,
+    Taken,
     WorkerStats,
 )
+from worker.engine import EngineFacts
 from worker.outbox import Outbox
 from worker.sequence import Key
 
@@ -42,9 +45,9 @@ class LeaseBroker(Protocol):
         self, worker_id: str, card: ModelCard, stats: WorkerStats, vocab: bytes | None
     ) -> None: ...
 
-    async def lease(
-        self, worker_id: str, model: str, *, slots: int, kv_free: int, kv_total: int
-    ) -> list[Lease]: ...
+    async def take(
+        self, worker_id: str, model: str, *, slots: int, slots_total: int, kv_free: int, kv_total: int
+    ) -> Taken: ...
 
     async def renew(
         self, worker_id: str, model: str, held: Sequence[tuple[str, int]], stats: WorkerStats
@@ -94,6 +97,7 @@ class Leases:
         self._missed_since: float | None = None
         self._misses = 0
         self._registered = False
+        self._again_s = math.inf  # until a job that was left to another worker may be ours
 
     @property
     def pause_s(self) -> float:
@@ -121,12 +125,23 @@ class Leases:
         await self._broker.register_worker(self._id, self._card, stats, self._vocab)
         self._registered = True
 
-    async def take(self, *, slots: int, kv_free: int, kv_total: int) -> list[Lease] | None:
+    async def take(self, facts: EngineFacts, *, slots: int, kv_free: int) -> list[Lease] | None:
         """Lease what fits the free slots and KV cells; an empty list when the queue has nothing for us."""
         # Tour 4/8: a worker pulls as many jobs as it has free slots; the lease script moves them to running.
-        return await self._ask(
-            self._broker.lease(self._id, self._card.model, slots=slots, kv_free=kv_free, kv_total=kv_total)
+        in_all = {"slots_total": facts.slots, "kv_total": facts.kv_tokens}
+        taken = await self._ask(
+            self._broker.take(self._id, self._card.model, slots=slots, kv_free=kv_free, **in_all)
         )
+        self._again_s = math.inf
+        if taken is None:
+            return None
+        if taken.again_ms is not None:
+            self._again_s = taken.again_ms / 1000
+        return taken.leases
+
+    def look_s(self, poll_s: float) -> float:
+        """How long a worker with free slots that no bell wakes waits before it looks again."""
+        return max(self.pause_s, min(poll_s, self._again_s))
 
     async def renew(self, held: Sequence[Key], stats: WorkerStats) -> dict[Key, RenewReply] | None:
         """Heartbeat, and another lease for everything held."""

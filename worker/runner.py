@@ -161,15 +161,14 @@ class Runner:
                 self._leasing = False
                 if leased:
                     continue
-            await wait(self._room, max(self._leases.pause_s, POLL_S) if free > 0 else LISTEN_S)
+            await wait(self._room, self._leases.look_s(POLL_S) if free > 0 else LISTEN_S)
         self._fresh.set()
         self._urgent.set()
 
     async def _lease(self, free: int) -> int:
         """Lease for `free` slots; how many came."""
         kv_free = self._scheduler.kv_free - self._intake.reserved
-        kv_total = self._engine.facts.kv_tokens
-        leases = await self._leases.take(slots=free, kv_free=max(kv_free, 0), kv_total=kv_total)
+        leases = await self._leases.take(self._engine.facts, slots=free, kv_free=max(kv_free, 0))
         sequences = [Sequence(lease) for lease in leases or ()]
         # Before anything else, since renewing and handing back begin now.
         for sequence in sequences:

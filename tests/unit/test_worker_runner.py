@@ -117,3 +117,15 @@ async def test_a_second_turn_of_a_conversation_reuses_its_prefix() -> None:
         await bench.settled(second.job_id, stranger.job_id)
     assert bench.broker.settled[second.job_id].cached_tokens == len(first.brief.prompt) + 2
     assert bench.broker.settled[stranger.job_id].cached_tokens == 0
+
+
+async def test_a_job_left_to_another_worker_is_asked_for_again_in_time() -> None:
+    """No bell rings for it, and the poll would be two seconds away."""
+    async with at_work() as bench:
+        bench.broker.again_ms = 1
+        bench.bell.ring("queue")
+        asked = bench.broker.takes
+        await bench.broker.until(lambda: bench.broker.takes > asked + 5)
+        job = a_lease()
+        bench.broker.queue.append(job)
+        await bench.settled(job.job_id)

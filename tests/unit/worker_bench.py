@@ -20,6 +20,7 @@ from herder.protocol import (
     RenewReply,
     Settlement,
     SettleReply,
+    Taken,
     WorkerStats,
 )
 
@@ -55,6 +56,8 @@ class FakeBroker:
         self.told: list[tuple[int, int]] = []
         self.lease_replies = asyncio.Event()
         self.lease_replies.set()
+        self.again_ms: int | None = None  # what an empty lease says
+        self.takes = 0
         self.calls = 0
         self.left = False
         self.down = False
@@ -86,15 +89,16 @@ class FakeBroker:
         self._called()
         self.registered += 1
 
-    async def lease(
-        self, worker_id: str, model: str, *, slots: int, kv_free: int, kv_total: int
-    ) -> list[Lease]:
+    async def take(
+        self, worker_id: str, model: str, *, slots: int, slots_total: int, kv_free: int, kv_total: int
+    ) -> Taken:
         self._called()
+        self.takes += 1
         leases = [self.queue.popleft() for _ in range(min(slots, len(self.queue)))]
         self.running |= {lease.job_id: lease.attempt for lease in leases}
         self._changed.set()
         await self.lease_replies.wait()
-        return leases
+        return Taken(leases, None if leases else self.again_ms)
 
     async def renew(
         self, worker_id: str, model: str, held: Sequence[tuple[str, int]], stats: WorkerStats
