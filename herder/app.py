@@ -32,6 +32,7 @@ from herder.api.metrics import Metrics
 from herder.api.state import Herd
 from herder.apikeys import key_secret
 from herder.broker import Broker, connect
+from herder.chains import chain_key
 from herder.clock import Clock
 from herder.counting import Counter
 from herder.doorbell import Doorbell
@@ -113,15 +114,17 @@ async def _herd(
     renderer, counter = Renderer(), Counter(broker.vocab)
     stack.push_async_callback(renderer.close)
     stack.push_async_callback(counter.close)
+    secret = key_secret(settings)
     return Herd(
         settings=settings,
         broker=broker,
-        ledger=Ledger(broker, key_secret(settings)),
+        ledger=Ledger(broker, secret),
         bell=bell,
         renderer=renderer,
         counter=counter,
         metrics=metrics,
         market=Market(broker),
+        chain_key=chain_key(secret),
     )
 
 

@@ -36,7 +36,9 @@ class Fitted:
     custom_id: str | None
     metadata: dict[str, str]
 
-    def priced(self, sold: Sale, fee: int, doubling_ms: int, webhook: Webhook | None) -> Item:
+    def priced(
+        self, sold: Sale, fee: int, doubling_ms: int, webhook: Webhook | None, chain: tuple[str, ...]
+    ) -> Item:
         """The item as it is stored: `fee` credits of the batch's are its own."""
         return Item(
             model=self.model,
@@ -52,6 +54,7 @@ class Fitted:
             metadata=self.metadata,
             webhook=webhook,
             n=self.brief.n,
+            chain=chain,
         )
 
 

@@ -21,6 +21,7 @@ from herder.api.purchase import PRICE_TRIES, SEND_PAUSE_S, SEND_TRIES
 from herder.api.state import Herd
 from herder.apikeys import ALPHABET
 from herder.batches import Batches, Charge, Item, PricesChanged, StoreLost
+from herder.chains import chain_of
 from herder.errors import (
     AccountSuspended,
     IdempotencyConflict,
@@ -187,7 +188,10 @@ class _Sale:
         webhook = self._webhook if self._options.webhook_per_item else None
         doubling_ms = self._herd.settings.doubling_ms
         for index in range(start, end):
-            yield self._items[index].priced(bill.sales[index], bill.fee(index), doubling_ms, webhook)
+            item = self._items[index]
+            brief = item.brief
+            chain = chain_of(self._herd.chain_key, self._key.account, brief.prompt, shared=brief.share_prefix)
+            yield item.priced(bill.sales[index], bill.fee(index), doubling_ms, webhook, chain)
 
     def _charge(self, prices: Prices, bill: Bill, total: int) -> Charge:
         paid = self._items[:total]

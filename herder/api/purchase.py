@@ -51,7 +51,16 @@ async def submitted(
         prices = await herd.market.prices()
         sold = sale_of(herd, prices, state, body, body.tokens)
         webhook = await webhook_for(herd, key.account, body.webhook_url)
-        ask = ask_of(key, state, body, prompt=prompt, sold=sold, prices=prices, tokens=body.tokens)
+        ask = ask_of(
+            key,
+            state,
+            body,
+            prompt=prompt,
+            sold=sold,
+            prices=prices,
+            tokens=body.tokens,
+            chain_key=herd.chain_key,
+        )
         ask = replace(ask, webhook=webhook)
         if idempotency_key is not None:
             ask = replace(ask, idempotency_key=idempotency_key, request_hash=request_hash(body))

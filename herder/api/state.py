@@ -46,6 +46,7 @@ class Herd:
     counter: Counter
     metrics: Metrics
     market: Market
+    chain_key: bytes
     proxies: tuple[Network, ...] = ()
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     full: bool = False

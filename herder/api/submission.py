@@ -15,6 +15,7 @@ from herder.api.offers import Sale, Wish, sale
 from herder.api.state import Herd
 from herder.apikeys import ALPHABET
 from herder.brief import Brief, Sampling
+from herder.chains import chain_of
 from herder.errors import ContextExceeded, InvalidRequest, NoWorker, UnknownModel
 from herder.pricing import MILLI, Prices
 from herder.prompts import bounds, kv_estimate
@@ -130,20 +131,23 @@ def ask_of(
     sold: Sale,
     prices: Prices,
     tokens: int,
+    chain_key: bytes,
 ) -> Ask:
     """The job, with an id."""
+    brief = brief_for(body, prompt.text)
     return Ask(
         job_id=new_job_id(),
         account=key.account,
         key_id=key.key_id,
         model=state.card.model,
-        brief=brief_for(body, prompt.text),
+        brief=brief,
         tokens=tokens,
         terms=sold.terms,
         multiplier_milli=sold.multiplier_milli,
         offered=sold.offered,
         price_version=prices.version,
         kv_tokens=prompt.kv_tokens,
+        chain=chain_of(chain_key, key.account, brief.prompt, shared=brief.share_prefix),
         metadata=body.metadata,
     )
 
