@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,15 @@ from herder.settings import Settings
 
 KEY_SECRET = b"a secret for the tests only"
 _prefixes = count()
+
+
+def pytest_configure() -> None:
+    """A run under nohup, or in the background of a script, ignores signals, and its children would inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(
+                number, lambda *_: None
+            )  # deaf as before; a handler, other than deafness, is not inherited
 
 
 @pytest.fixture(scope="session")

@@ -66,14 +66,11 @@ class Up:
     def launch(self) -> None:
         """Start it, without waiting for anything."""
         self.lines = []
-        # A test run under nohup would pass its deafness on; the herd under test is started from a terminal.
-        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "llama_herder.cli.main", "up", "--data-dir", DATA, "--port", "0", *self.options],
             cwd=self.folder, env=clean_environment() | self.settings, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
-        signal.signal(signal.SIGHUP, before)
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
 
