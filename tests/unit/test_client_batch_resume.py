@@ -234,6 +234,17 @@ def test_answers_that_cannot_be_written_are_gone_on_with(desk: Desk, monkeypatch
     assert len(desk.script.paid) == 1
 
 
+def test_a_batch_that_could_not_be_shown_is_shown_by_the_next_run(desk: Desk) -> None:
+    desk.script.faults = [*[desk.script.whole] * 4, *[problem(503, "overloaded")] * 3]
+    code, out, err = desk(*RUN, "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (6, "overloaded")
+    assert err.endswith("; the same command goes on with it\n")
+    code, out, _ = desk(*RUN, "--json")
+    assert (code, json.loads(out)["id"]) == (0, BATCH)
+    assert OUT.read_bytes() == whole(desk.script)
+    assert not STATE.exists()
+
+
 def test_a_disk_that_is_full_only_in_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(number: int) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))

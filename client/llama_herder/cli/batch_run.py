@@ -40,6 +40,7 @@ class BatchRun:
         self._quiet, self._as_json = quiet, as_json
         self._state = State(out)
         self._eta_ms: int | None = None
+        self._last: Batch | None = None  # as it ended, where that is to be printed
 
     def go(self, force: bool) -> None:
         """1. Find out where things stand. 2. Submit, unless that is known to have happened. 3. Write the answers."""
@@ -149,6 +150,7 @@ class BatchRun:
                     tally.add(result)
                     show(tally)
             answers.sync()
+            self._last = self._herder.batch_status(begun.batch_id) if self._as_json else None
         except KeyboardInterrupt:
             output.say(f"\n{batch_id} goes on: {_AGAIN}, `herder cancel {batch_id}` ends it")
             raise typer.Exit(output.Exit.INTERRUPTED) from None
@@ -165,8 +167,8 @@ class BatchRun:
         return tally
 
     def _told(self, begun: Begun, tally: Tally) -> None:
-        if self._as_json:
-            output.print_json(dict(self._herder.batch_status(begun.batch_id or "").raw))
+        if self._last is not None:
+            output.print_json(dict(self._last.raw))
         elif not self._quiet:
             output.print_note(_bill(begun, tally))
         if begun.refused or tally.done != tally.by_status.get("succeeded", 0):
