@@ -17,14 +17,13 @@ from herder.api.batch_pricing import Bill, Want, billed
 from herder.api.batch_reading import SLICE, BatchAsk
 from herder.api.destinations import webhook_for
 from herder.api.offers import Wish, within
-from herder.api.purchase import PRICE_TRIES, SEND_PAUSE_S, SEND_TRIES
+from herder.api.purchase import PRICE_TRIES, SEND_PAUSE_S, SEND_TRIES, bought_with
 from herder.api.state import Herd
 from herder.apikeys import ALPHABET
 from herder.batches import Batches, Charge, Item, PricesChanged, StoreLost
 from herder.chains import chain_of
 from herder.errors import (
     AccountSuspended,
-    IdempotencyConflict,
     InsufficientFunds,
     NotFound,
     Overloaded,
@@ -57,12 +56,8 @@ async def batch_replayed(
     """The batch that this Idempotency-Key has made already; looked for before anything is rendered."""
     if idempotency_key is None:
         return None
-    remembered = await herd.broker.remembered(key.account, idempotency_key)
-    if remembered is None:
-        return None
-    if remembered[0] != ask.digest:
-        raise IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
-    return Bought(remembered[1], replayed=True)
+    batch = await bought_with(herd, key, idempotency_key, ask.digest)
+    return Bought(batch, replayed=True) if batch is not None else None
 
 
 async def batch_bought(herd: Herd, key: KeyRecord, ask: BatchAsk, idempotency_key: str | None) -> Bought:

@@ -29,12 +29,18 @@ async def replayed(
     """The job that this Idempotency-Key has made already; looked for before anything is priced."""
     if idempotency_key is None:
         return None
+    job_id = await bought_with(herd, key, idempotency_key, request_hash(body))
+    return Accepted(job_id, 0, replayed=True) if job_id is not None else None
+
+
+async def bought_with(herd: Herd, key: KeyRecord, idempotency_key: str, digest: str) -> str | None:
+    """The id of what this Idempotency-Key has bought already. Raises IdempotencyConflict."""
     remembered = await herd.broker.remembered(key.account, idempotency_key)
     if remembered is None:
         return None
-    if remembered[0] != request_hash(body):
+    if remembered[0] != digest:
         raise IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
-    return Accepted(remembered[1], 0, replayed=True)
+    return remembered[1]
 
 
 async def submitted(
