@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from herder import logs
 from herder.api.events import CONNECTION
+from herder.apikeys import key_secret
 from herder.app import create_app
 from herder.errors import SetupError
 from herder.settings import Settings
@@ -67,6 +68,7 @@ def server(settings: Settings, app: Any = None) -> Server:
     for path in (settings.tls_cert, settings.tls_key):
         if path is not None and not path.is_file():
             raise SetupError(f"TLS: there is no file {path}")
+    key_secret(settings)  # one that cannot be used is said here, in a line, and not by the app as it starts
     config = uvicorn.Config(
         app or create_app(settings),
         host=settings.host,

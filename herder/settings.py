@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePath
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -159,7 +160,8 @@ class Settings(BaseSettings):
         description="how long a delivery that has ended can be read and redelivered",
     )
     public_url: str = Field(
-        default="", description="this herd's address as its callers see it, for links in webhooks"
+        default="",
+        description="this herd's address as its callers see it, an http(s) URL, for links in webhooks",
     )
 
     # Who may call
@@ -223,6 +225,20 @@ class Settings(BaseSettings):
     def _no_path(cls, value: Any) -> Any:
         """An empty variable is none."""
         return None if value == "" else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str) -> str:
+        """Empty, or what a job's path can be put behind."""
+        try:
+            parts = urlsplit(value)
+            base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            usable = base and value.isprintable() and not set(value) & set(" ?#")
+        except ValueError:
+            usable = False
+        if value and not usable:
+            raise ValueError("must be an http:// or https:// URL, such as https://herd.example, or empty")
+        return value
 
     @field_validator(
         "model", "cors_origins", "trusted_proxies", "webhook_allow", "webhook_ports", "webhook_schedule_s",

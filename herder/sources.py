@@ -40,7 +40,8 @@ def load(**flags: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "the settings"
-        raise SetupError(f"{name}: {first['msg']}; see `herder config`") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise SetupError(f"{name}: {message}; see `herder config`") from error
     except (SettingsError, UnicodeDecodeError, OSError) as error:
         raise SetupError(f"{ENV_FILE} or the environment cannot be read: {error}") from error
 

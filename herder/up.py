@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from herder.apikeys import key_secret
 from herder.bootstrap import FirstKeys, first_keys
 from herder.broker import Broker, connect
 from herder.embedded import EmbeddedRedis, check_server
@@ -90,6 +91,7 @@ class Herd:
             url = await self._redis.start()
             self.settings = self.settings.model_copy(update={"redis_url": url})
             self.print_line("herd", f"Redis runs in {self.settings.data_dir.resolve()}")
+        key_secret(self.settings)  # one that cannot be used is said before anything else is started
         self.broker = await connect(self.settings)
         self.children = [self._child("api", "serve"), self._child("courier", "courier"), *self._workers()]
         for child in self.children:

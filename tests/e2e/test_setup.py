@@ -124,6 +124,21 @@ def test_what_cannot_work_is_one_line(options: list[str], word: str) -> None:
     assert word in done.stderr
 
 
+@pytest.mark.parametrize("given", ["in the environment", "in its file"])
+def test_a_key_secret_that_is_none_is_one_line(given: str) -> None:
+    with short_folder() as folder:
+        environment = {"HERDER_KEY_SECRET": "short"} if given == "in the environment" else {}
+        if not environment:
+            (folder / DATA).mkdir()
+            (folder / DATA / "key-secret").write_text("short", "ascii")
+        done = run_command("up", "--port", "0", "--data-dir", DATA, folder=folder, environment=environment)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert (
+        "HERDER_KEY_SECRET is shorter than 16 bytes" if environment else "key-secret holds no key"
+    ) in done.stderr
+    assert "Traceback" not in done.stdout
+
+
 def test_the_demo() -> None:
     with short_folder() as folder:
         done = run_command("demo", folder=folder, environment={"TMPDIR": str(folder)})

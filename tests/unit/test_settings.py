@@ -56,6 +56,30 @@ def test_a_wrong_value_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> Non
         load()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "foo",
+        "herd.example",
+        "ftp://herd.example",
+        "https://",
+        "https://h:x/",
+        "https://h?a=1",
+        "https://h e/",
+    ],
+)
+def test_a_public_address_that_no_link_can_be_made_of(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HERDER_PUBLIC_URL", url)
+    with pytest.raises(SetupError, match=r"^HERDER_PUBLIC_URL: must be an http:// or https:// URL"):
+        load()
+
+
+@pytest.mark.parametrize("url", ["", "https://herd.example", "http://[::1]:8080/herd/"])
+def test_public_addresses(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HERDER_PUBLIC_URL", url)
+    assert load().public_url == url
+
+
 @pytest.mark.parametrize("pauses", ["0,nan", "inf", "-1,5", "0,1e9", "soon", ""])
 def test_pauses_that_cannot_be_waited_for(monkeypatch: pytest.MonkeyPatch, pauses: str) -> None:
     monkeypatch.setenv("HERDER_WEBHOOK_SCHEDULE_S", pauses)
