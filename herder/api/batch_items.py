@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from herder.api.batch_reading import SLICE, BatchAsk, Draft, Faults
 from herder.api.offers import Sale
+from herder.api.options import check_tokens
 from herder.api.state import Herd
 from herder.api.submission import brief_for, fitted, model_of, refuse_without_worker
 from herder.batches import Item
@@ -145,9 +146,10 @@ async def _fitted(
         faults.add(draft.where, "", text.detail)
         return None
     try:
-        prompt = await fitted(herd, state.card, text, body.tokens)
+        check_tokens(body, state.card.vocab_size)
+        prompt = await fitted(herd, state.card, text, body.tokens, body.n)
     except (ContextExceeded, InvalidRequest) as error:
-        faults.add(draft.where, "", error.detail)
+        faults.take(draft.where, error)
         return None
     return Fitted(
         model=state.card.model,

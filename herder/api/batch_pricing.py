@@ -18,7 +18,9 @@ from herder.pricing import AMOUNT_LIMIT, MILLI, Prices, Terms, base_fee, bid_fee
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What an item's price depends on: its tokens, its own bid if it has one, and what was paid last for its model."""
+    """What an item's price depends on: the tokens of all its answers, its own bid if it has one, and what was paid
+    last for its model.
+    """
 
     tokens: int
     multiplier_milli: int | None

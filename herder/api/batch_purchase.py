@@ -104,7 +104,9 @@ class _Sale:
         # An automatic price is what was paid last, taken once, and only so far: see submission.sale_of.
         ceiling_milli = round(herd.settings.automatic_multiplier_max * MILLI)
         last = {model: min(state.last_multiplier_milli, ceiling_milli) for model, state in states.items()}
-        self._wants = [Want(item.tokens, item.multiplier_milli, last[item.model]) for item in items]
+        self._wants = [
+            Want(item.tokens * item.brief.n, item.multiplier_milli, last[item.model]) for item in items
+        ]
         self._bill: tuple[Prices, Bill] | None = None
         self.stored = 0  # so many of the items are in Redis at the prices of the bill
 
@@ -197,7 +199,7 @@ class _Sale:
             models=tuple(dict.fromkeys(item.model for item in paid)),
             total=total,
             refused=len(self._items) - total,
-            tokens=sum(item.tokens for item in paid),
+            tokens=sum(item.tokens * item.brief.n for item in paid),
             base=bill.bases[total - 1],
             fee=bill.total(total),
             set_prompt_fee=prices.set_prompt_fee,

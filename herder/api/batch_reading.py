@@ -35,9 +35,13 @@ SLICE = 200  # items between two turns of the event loop
 FAULTS_MAX = 20
 _INT = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
-_INTS, _NUMBERS, _BOOLS = ("tokens", "fee", "max_fee", "seed"), ("multiplier", "temperature", "top_p"), (
-    "raw", "webhook_per_item",
+_INTS = ("tokens", "fee", "max_fee", "seed", "top_k", "penalty_tokens", "logprobs", "n")
+_NUMBERS = (
+    "multiplier", "temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "frequency_penalty",
+    "presence_penalty",
 )  # fmt: skip
+_BOOLS = ("raw", "webhook_per_item", "ignore_eos")
+_OBJECTS = ("metadata", "logit_bias")
 _TEXTS = ("model", "charge", "webhook_url")
 
 
@@ -137,8 +141,8 @@ def from_query(query: Iterable[tuple[str, str]]) -> dict[str, Any]:
             given[name] = Decimal(text)
         elif name in _BOOLS and text in ("true", "false"):
             given[name] = text == "true"
-        elif name == "metadata":
-            given[name] = object_in(text.encode("utf-8", "surrogatepass"), "metadata")
+        elif name in _OBJECTS:
+            given[name] = object_in(text.encode("utf-8", "surrogatepass"), name)
     return given
 
 

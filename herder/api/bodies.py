@@ -8,18 +8,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 from herder.addresses import URL_CHARS_MAX
+from herder.api.options import LOGPROBS_TOTAL_MAX, SamplingOptions
+from herder.api.strict import Strict, Text
 from herder.errors import InvalidRequest, TooLarge
 from herder.pricing import AMOUNT_LIMIT, MILLI
 from herder.settings import Settings
@@ -28,22 +21,8 @@ METADATA_KEY_CHARS_MAX = 64
 METADATA_VALUE_BYTES_MAX = 512
 MESSAGES_MAX = 1_000
 STOP_STRINGS_SANE = 1_000
-SEED_MAX = 2**32 - 1
 ACCOUNT_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 MULTIPLIER_SANE = 10**6
-
-
-def _no_nul(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not contain NUL")
-    return text
-
-
-def _real(value: Any) -> Any:
-    """A JSON number as a float; strings and booleans are not numbers."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise ValueError("must be a number")
-    return float(value)
 
 
 def _milli(value: Any) -> Any:
@@ -61,23 +40,14 @@ def _milli(value: Any) -> Any:
     return int(rounded * MILLI)
 
 
-_NO_NUL = {"pattern": "^[^\\u0000]*$"}
-Text = Annotated[str, AfterValidator(_no_nul), Field(json_schema_extra=_NO_NUL)]
 Short = Annotated[Text, Field(max_length=256)]
 WebhookUrl = Annotated[Text, Field(min_length=1, max_length=URL_CHARS_MAX)]
 Amount = Annotated[int, Field(ge=0, lt=AMOUNT_LIMIT)]
-Real = Annotated[float, BeforeValidator(_real)]
 Milli = Annotated[
     int | None,
     PlainValidator(_milli),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 1, "multipleOf": 0.001}, {"type": "null"}]}),
 ]
-
-
-class Strict(BaseModel):
-    """No unknown fields, no `"5"` for 5, no 5.0 for 5."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ChatMessage(Strict):
@@ -87,7 +57,7 @@ class ChatMessage(Strict):
     content: Text
 
 
-class Offer(Strict):
+class Offer(SamplingOptions):
     """A prompt (or a chat) and what is offered for it; all but `tokens`, which a quote may leave out."""
 
     prompt: Annotated[Text, Field(min_length=1)] | None = Field(
@@ -109,13 +79,6 @@ class Offer(Strict):
         | Annotated[list[Annotated[Text, Field(min_length=1)]], Field(max_length=STOP_STRINGS_SANE)]
         | None
     ) = Field(None, description="the answer ends before the first of these; they are not part of it")
-    temperature: Annotated[Real, Field(ge=0, le=2)] = Field(
-        0.0, description="0 is greedy: always the likeliest token"
-    )
-    top_p: Annotated[Real, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling")
-    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = Field(
-        None, description="random where none is given"
-    )
     metadata: dict[
         Annotated[Text, Field(min_length=1, max_length=METADATA_KEY_CHARS_MAX)],
         Annotated[Text, Field(max_length=METADATA_VALUE_BYTES_MAX)],
@@ -229,6 +192,7 @@ def checked_against(settings: Settings, body: Offer, tokens: int) -> None:
         )
     for field, most, got, what in (
         ("tokens", settings.tokens_max, tokens, "HERDER_TOKENS_MAX"),
+        ("logprobs", LOGPROBS_TOTAL_MAX, body.logprobs_total(tokens), "(logprobs + 1) × tokens × n"),
         ("stop", settings.stop_strings_max, len(body.stops), "HERDER_STOP_STRINGS_MAX, strings"),
         ("stop", settings.stop_bytes_max, _longest(body.stops), "HERDER_STOP_BYTES_MAX, bytes"),
         ("metadata", settings.metadata_max, len(body.metadata), "HERDER_METADATA_MAX, entries"),

@@ -30,7 +30,10 @@ class Sale:
 
 
 def sale(prices: Prices, tokens: int, wish: Wish, last_multiplier_milli: int, highest_milli: int) -> Sale:
-    """What a job of so many tokens is sold at. Raises FeeTooLow, MaxFeeExceeded, InvalidRequest; nothing is kept."""
+    """What a job of so many tokens, those of all its answers, is sold at; nothing is kept.
+
+    Raises FeeTooLow, MaxFeeExceeded, InvalidRequest.
+    """
     base = base_fee(prices, tokens)
     if bid_fee(base, highest_milli) >= AMOUNT_LIMIT:
         raise InvalidRequest(f"the fee of {tokens} tokens could pass {AMOUNT_LIMIT - 1} credits", errors=[])

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from herder.api.bodies import QuoteRequest, checked_against
 from herder.api.callers import Caller
 from herder.api.offers import Sale, Wish, sale
+from herder.api.options import check_tokens
 from herder.api.problems import declared
 from herder.api.reading import body_of
 from herder.api.schema import json_body
@@ -50,11 +51,13 @@ async def quote(request: Request, key: Caller, body: QuoteBody) -> Quote:
     tokens = body.tokens if body.tokens is not None else herd.settings.tokens_default
     checked_against(herd.settings, body, tokens)
     state = await model_of(herd, body.model)
+    check_tokens(body, state.card.vocab_size)
     account = await herd.ledger.account(key.account)
     prices = await herd.market.prices()
     sold, refusal = _sale(herd, prices, state, body, tokens)
     balance = account.available if account else 0
     refusal = await _refusal(herd, state, account, body, tokens) or refusal or _funds(sold, balance)
+    most = affordable_tokens(prices, sold.multiplier_milli, balance)
     position = await herd.broker.hypothetical_position(key.account, state.card.model, sold.multiplier_milli)
     return Quote(
         model=state.card.model,
@@ -66,7 +69,7 @@ async def quote(request: Request, key: Caller, body: QuoteBody) -> Quote:
         feasible=refusal is None,
         reason=None if refusal is None else Reason(code=refusal.code, detail=refusal.detail),
         balance=balance,
-        max_tokens=affordable_tokens(prices, sold.multiplier_milli, balance),
+        max_tokens=most if most is None else most // body.n,
     )
 
 
@@ -77,11 +80,11 @@ def _sale(
     try:
         return sale_of(herd, prices, state, body, tokens), None
     except FeeTooLow as error:
-        return sale(prices, tokens, Wish(fee=error.extra["needed"]), MILLI, MILLI), error
+        return sale(prices, tokens * body.n, Wish(fee=error.extra["needed"]), MILLI, MILLI), error
     except MaxFeeExceeded as error:
         needed = Wish(multiplier_milli=body.multiplier, fee=body.fee)
         last = MILLI  # an automatic price is refused only where even the base fee is too much
-        return sale(prices, tokens, needed, last, round(herd.settings.multiplier_max * MILLI)), error
+        return sale(prices, tokens * body.n, needed, last, round(herd.settings.multiplier_max * MILLI)), error
 
 
 async def _refusal(

@@ -89,7 +89,7 @@ class Quote(BaseModel):
     reason: Reason | None
     balance: int
     max_tokens: int | None = Field(
-        description="most tokens the balance buys at this multiplier; null: no end to it"
+        description="most tokens of each answer that the balance buys at this multiplier; null: no end to it"
     )
 
 

@@ -14,7 +14,7 @@ from herder.api.bodies import Offer
 from herder.api.offers import Sale, Wish, sale
 from herder.api.state import Herd
 from herder.apikeys import ALPHABET
-from herder.brief import Brief, Sampling
+from herder.brief import Brief
 from herder.chains import chain_of
 from herder.errors import ContextExceeded, InvalidRequest, NoWorker, UnknownModel
 from herder.pricing import MILLI, Prices
@@ -61,16 +61,20 @@ async def prompt_of(herd: Herd, card: ModelCard, body: Offer, tokens: int) -> Pr
         text = body.prompt or ""
     else:
         text = await herd.renderer.text(card, [{"role": "user", "content": body.prompt or ""}])
-    return await fitted(herd, card, text, tokens)
+    return await fitted(herd, card, text, tokens, body.n)
 
 
-async def fitted(herd: Herd, card: ModelCard, text: str, tokens: int) -> Prompt:
-    """A rendered text as a prompt that fits. Raises InvalidRequest (it is empty), ContextExceeded."""
+async def fitted(herd: Herd, card: ModelCard, text: str, tokens: int, n: int = 1) -> Prompt:
+    """A rendered text as a prompt that fits, with `n` answers of so many tokens each.
+
+    Raises InvalidRequest (it is empty), ContextExceeded.
+    """
     if not text:
         raise InvalidRequest("the rendered prompt is empty", errors=[])
     length = len(text.encode())
     counted = await _fitting(herd, card, text, length, tokens)
-    return Prompt(text, kv_estimate(length, counted, tokens, card.context))
+    # The answers share the prompt's cells.
+    return Prompt(text, kv_estimate(length, counted, tokens, card.context) + (n - 1) * tokens)
 
 
 async def _fitting(herd: Herd, card: ModelCard, text: str, length: int, tokens: int) -> int | None:
@@ -114,12 +118,12 @@ def warning_of(state: ModelState | None) -> str | None:
 
 
 def sale_of(herd: Herd, prices: Prices, state: ModelState, body: Offer, tokens: int) -> Sale:
-    """What this body is sold at. Raises FeeTooLow, MaxFeeExceeded, InvalidRequest."""
+    """What this body is sold at, so many tokens an answer. Raises FeeTooLow, MaxFeeExceeded, InvalidRequest."""
     wish = Wish(body.multiplier, body.fee, body.max_fee)
     highest_milli = round(herd.settings.multiplier_max * MILLI)
     # An automatic price follows the last accepted bid, but only so far: one reckless bid is not everybody's price.
     ceiling_milli = round(herd.settings.automatic_multiplier_max * MILLI)
-    return sale(prices, tokens, wish, min(state.last_multiplier_milli, ceiling_milli), highest_milli)
+    return sale(prices, tokens * body.n, wish, min(state.last_multiplier_milli, ceiling_milli), highest_milli)
 
 
 def ask_of(
@@ -154,8 +158,7 @@ def ask_of(
 
 def brief_for(body: Offer, text: str) -> Brief:
     """What the worker reads, with (where none was given) a seed of its own."""
-    seed = body.seed if body.seed is not None else secrets.randbits(32)
-    return Brief(text, body.stops, Sampling(body.temperature, body.top_p, seed))
+    return Brief(text, body.stops, body.sampling(), n=body.n)
 
 
 def new_job_id() -> str:

@@ -162,7 +162,8 @@ local function finish(job, status, capture, used, extra)
   post('void', job.account, 'held', 'available', hold - capture, job.id, nil, job.batch)
   call('HSET', K.job(job.id), 'status', status, 'hold', 0, 'captured', int(capture), 'refunded', int(hold - capture),
     'ended_ms', NOW, unpack(extra))
-  local unused_ms = math.floor((tonumber(job.tokens) - used) * tonumber(job.us_per_token) / 1000)
+  local sold = tonumber(job.tokens) * tonumber(job.n or 1)
+  local unused_ms = math.floor((sold - used) * tonumber(job.us_per_token) / 1000)
   if unused_ms > 0 and call('ZSCORE', K.clocks(job.model), job.account) then
     call('ZINCRBY', K.clocks(job.model), -unused_ms, job.account)
   end

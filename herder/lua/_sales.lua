@@ -50,7 +50,8 @@ local function join_line(new)
   local sequence = call('INCR', K.sequence())
   local member = string.format('%016.0f', sequence) .. ':' .. new.id
   call('HSET', K.model(new.model), 'frontier', int(frontier))
-  call('ZADD', K.clocks(new.model), arrival + math.floor(new.tokens * us_per_token / 1000), new.account)
+  local tokens = new.tokens * (new.n or 1)
+  call('ZADD', K.clocks(new.model), arrival + math.floor(tokens * us_per_token / 1000), new.account)
   local fields = { 'account', new.account, 'key_id', new.key_id, 'model', new.model, 'status', 'queued',
     'tokens', new.tokens, 'base', int(new.base), 'fee', int(new.fee), 'hold', int(new.fee),
     'set_prompt_fee', int(new.set_prompt_fee), 'fee_per_token', int(new.fee_per_token),

@@ -101,9 +101,9 @@ class Front:
         while self.herd.full != full:
             await self.herd.broker.ping()
 
-    async def lease(self) -> Lease:
-        """The next job, in the worker's hands."""
-        (lease,) = await self.herd.broker.lease(WORKER, MODEL, slots=1, kv_free=10**6, kv_total=10**6)
+    async def lease(self, slots: int = 1) -> Lease:
+        """The next job, in the worker's hands; `slots` as many as it wants answers."""
+        (lease,) = await self.herd.broker.lease(WORKER, MODEL, slots=slots, kv_free=10**6, kv_total=10**6)
         return lease
 
     async def say(self, lease: Lease, text: str, first: int = 0) -> None:

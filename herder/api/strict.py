@@ -1,0 +1,32 @@
+"""What all bodies are made of: a base that refuses unknown fields, texts without NUL, numbers that are numbers."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain NUL")
+    return text
+
+
+def _real(value: Any) -> Any:
+    """A JSON number as a float; strings and booleans are not numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("must be a number")
+    return float(value)
+
+
+_NO_NUL = {"pattern": "^[^\\u0000]*$"}
+Text = Annotated[str, AfterValidator(_no_nul), Field(json_schema_extra=_NO_NUL)]
+Real = Annotated[float, BeforeValidator(_real)]
+
+
+class Strict(BaseModel):
+    """No unknown fields, no `"5"` for 5, no 5.0 for 5."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
