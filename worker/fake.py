@@ -53,6 +53,10 @@ class FakeCells:
                 del self._holders[cell]
         del self.tokens[slot][keep:], self._cells[slot][keep:]
 
+    def cells_of(self, slot: int) -> list[int]:
+        """The numbers of the slot's cells; equal ones are shared."""
+        return list(self._cells[slot])
+
     def copy(self, source: int, target: int, length: int) -> None:
         """An empty slot shares the first cells of another."""
         assert not self.tokens[target], f"slot {target} is copied into, and holds something"
@@ -76,7 +80,7 @@ class FakeEngine:
         sequences: int = 0,
     ) -> None:
         sequences = sequences or 2 * slots
-        self._cells = FakeCells(sequences)
+        self.cells = FakeCells(sequences)
         self._scripts: list[list[int]] = [[] for _ in range(sequences)]
         self._step_ms = step_ms
         self.steps: list[Step] = []
@@ -119,25 +123,25 @@ class FakeEngine:
         if self._step_ms:
             time.sleep(self._step_ms / 1000)
         for slot, keep in step.trims:
-            self._cells.trim(slot, keep)
+            self.cells.trim(slot, keep)
         for source, target, length in step.copies:
-            self._cells.copy(source, target, length)
+            self.cells.copy(source, target, length)
         for opening in step.opens:
-            held = self._cells.tokens[opening.slot]
+            held = self.cells.tokens[opening.slot]
             assert not opening.prompt or held == list(opening.prompt[: len(held)]), "that is another prompt"
             self._scripts[opening.slot] = []
         sampled: dict[int, Drawn] = {}
         for row in step.rows:
-            cells = self._cells.tokens[row.slot]
+            cells = self.cells.tokens[row.slot]
             assert row.start == len(cells), (
                 f"slot {row.slot} holds {len(cells)} tokens, the row is for {row.start}"
             )
-            self._cells.extend(row.slot, row.tokens)
+            self.cells.extend(row.slot, row.tokens)
             if row.sample:
                 if not self._scripts[row.slot]:
                     self._scripts[row.slot] = script(bytes(cells))[::-1]
                 sampled[row.slot] = Drawn(self._scripts[row.slot].pop())
-        assert self._cells.used <= self._facts.kv_tokens, "the scheduler overfilled the cache"
+        assert self.cells.used <= self._facts.kv_tokens, "the scheduler overfilled the cache"
         return sampled
 
     def close(self) -> None:

@@ -25,8 +25,9 @@ from worker.sampling import Logits, Sampler, Samplers
 BATCH_TOKENS = 2048
 SEQUENCES_MAX = 256
 """The most that llama.cpp keeps apart (LLAMA_MAX_SEQ)."""
-SEQUENCES_A_SLOT = 4
-"""Slots that keep what jobs have left in the cache, for each that decodes, this one included."""
+KEEPING_LEAST = 32
+KEEPING_A_SLOT = 3
+"""Sequences that only keep what jobs have left, for each that is decoded. A sequence costs room for a row of logits."""
 ERROR_LEVEL = 4
 CONTEXT_DEFAULT_MAX = 4096
 
@@ -90,7 +91,7 @@ class LlamaEngine:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = kv_tokens
         params.n_batch = BATCH_TOKENS
-        params.n_seq_max = sequences_for(slots)
+        params.n_seq_max = sequences_for(slots) if self._trimmable() else slots
         # One token a sequence is sampled: without this, room for the logits of a whole batch is kept. llama.cpp keeps
         # a row for each sequence at once, and aborts where it is told to keep fewer.
         params.n_outputs_max = params.n_seq_max
@@ -219,7 +220,7 @@ class LlamaEngine:
 
 def sequences_for(slots: int) -> int:
     """How many sequences the cache of so many slots tells apart."""
-    return max(slots, min(slots * SEQUENCES_A_SLOT, SEQUENCES_MAX))
+    return min(slots + max(slots * KEEPING_A_SLOT, KEEPING_LEAST), SEQUENCES_MAX)
 
 
 def _why() -> str:

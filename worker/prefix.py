@@ -1,72 +1,239 @@
-"""Idle slots keep the tokens of the job they last served; the next job of the same account may begin there.
+"""What the KV cache holds, slot by slot: where a prompt may begin with what is there, and what gives way to it.
 
-Pure bookkeeping: which idle slot suits a prompt, and which to empty when room is short. Never across accounts: how
-fast an answer starts would tell one caller what another has asked.
+A slot is live (a job is in it), kept (what a job has left) or free. Pure bookkeeping over `cells.py`; what the engine
+is to cut and share is collected for the next step. Prompts are compared when a job is to begin, never step by step.
+Must not know of the engine, of time or of who goes first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from worker.cells import Cells
+from worker.engine import EngineFacts
+from worker.kept import TOKEN_BYTES, Allowance, Kept, owner_of, packed, shared_length
+from worker.sequence import Sequence
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What an idle slot still holds in the KV cache, one cell a token."""
+class Source:
+    """A slot whose first `length` cells are what a prompt begins with."""
 
-    account: str
-    tokens: tuple[int, ...]
-
-
-def shared_length(left: Sequence[int], right: Sequence[int]) -> int:
-    """The length of the longest common prefix."""
-    least = min(len(left), len(right))
-    for i in range(least):
-        if left[i] != right[i]:
-            return i
-    return least
+    slot: int = 0
+    length: int = 0
 
 
-class IdleSlots:
-    """The slots without a job, least recently used first, each with what it keeps (an empty one keeps nothing)."""
+@dataclass(frozen=True)
+class Leader:
+    """A job that is still computing its prompt, of which another's first `length` tokens are the same."""
 
-    def __init__(self, slots: int) -> None:
-        self._slots: dict[int, Kept | None] = dict.fromkeys(range(slots))
+    sequence: Sequence
+    length: int
 
-    def __len__(self) -> int:
-        return len(self._slots)
+
+NOTHING = Source()
+
+
+class Prefixes:
+    """Every slot of the cache. `trims` and `copies` (target → source, length) are what the next step has to do.
+
+    `cells` counts for a live slot all that its job may still need.
+    """
+
+    def __init__(self, facts: EngineFacts, *, reuse: bool = True) -> None:
+        self._kv_tokens = facts.kv_tokens
+        self._reuse = reuse and facts.trimmable
+        self.cells = Cells(facts.sequences)
+        self._free = list(range(facts.sequences))[::-1]
+        self._live: dict[int, tuple[Sequence, bytes]] = {}
+        self._kept: dict[int, Kept] = {}
+        self._allowance = Allowance(facts.kv_tokens)
+        self._clock = 0
+        self.trims: dict[int, int] = {}
+        self.copies: dict[int, Source] = {}
 
     @property
-    def kept_tokens(self) -> int:
-        """KV cells that idle slots occupy."""
-        return sum(len(kept.tokens) for kept in self._slots.values() if kept)
+    def live_cells(self) -> int:
+        """Cells that jobs hold or will still need, each counted once; what is only kept gives way."""
+        return self.cells.held(self._live)
 
-    def take(self, account: str, prompt: Sequence[int]) -> tuple[int, int]:
-        """Take the slot that suits `prompt` best: (slot, tokens to keep in it).
+    @property
+    def kept_cells(self) -> int:
+        """Cells that nobody but kept slots hold."""
+        return self.cells.used - self.live_cells
 
-        1. The longest prefix shared with a job of the same account, and never the whole prompt: its last token must be
-        decoded again for its logits. 2. Else an empty slot. 3. Else the least recently used one.
+    # --- find --------------------------------------------------------------------------------------------
+
+    def find(self, sequence: Sequence) -> tuple[Source, Leader | None]:
+        """Where the prompt may begin now, and the job that is computing a longer part of it, if there is one.
+
+        Never the whole prompt: its last token has to be decoded for its logits. A live slot is preferred to a kept one
+        of the same length, whose cells would have to stay for it.
         """
-        best, keep = None, 0
-        for slot, kept in self._slots.items():
-            if kept is not None and kept.account == account:
-                shared = min(shared_length(kept.tokens, prompt), len(prompt) - 1)
-                if shared > keep:
-                    best, keep = slot, shared
-        if best is None:
-            best = next((slot for slot, kept in self._slots.items() if kept is None), None)
-        if best is None:
-            best = next(iter(self._slots))
-        del self._slots[best]
-        return best, keep
+        source, leader = NOTHING, None
+        if not self._reuse:
+            return source, leader
+        owner, prompt = owner_of(sequence.lease), packed(sequence.tokens[: sequence.prompt_tokens])
+        most = sequence.prompt_tokens - 1
+        for slot, (other, others) in self._live.items():
+            if not owner.meets(owner_of(other.lease)):
+                continue
+            # Only what is longer than the best so far is looked at closely: of many jobs that begin alike, one.
+            best = source.length if other.decoding or leader is None else min(source.length, leader.length)
+            shared = shared_length(others, prompt, min(best, other.prompt_tokens - 1))
+            if shared == other.prompt_tokens:
+                answer = packed(other.tokens[shared : other.done])
+                shared += shared_length(answer, prompt[shared * TOKEN_BYTES :])
+            shared = min(shared, most)
+            if min(shared, other.done) > source.length:
+                source = Source(slot, min(shared, other.done))
+            if not other.decoding and shared > max(other.done, leader.length if leader else 0):
+                leader = Leader(other, shared)
+        for slot, kept in self._kept.items():
+            if owner.meets(kept.owner):
+                shared = min(shared_length(kept.tokens, prompt, source.length), most)
+                source = Source(slot, shared) if shared > source.length else source
+        return source, leader
 
-    def give(self, slot: int, kept: Kept | None) -> None:
-        """A slot has become idle."""
-        self._slots[slot] = kept
+    # --- begin and end -----------------------------------------------------------------------------------
 
-    def evict(self) -> int | None:
-        """Forget what the least recently used slot keeps; that slot, or None when every idle slot is empty."""
-        slot = next((slot for slot, kept in self._slots.items() if kept is not None), None)
+    def fits(self, sequence: Sequence, source: Source, ahead: int = 0) -> bool:
+        """Whether there is room for all that the job may need, and `ahead` more cells, if all that is kept goes."""
+        needed = sequence.reserved - source.length
+        return self.cells.held(self._live, (source.slot, source.length)) + needed + ahead <= self._kv_tokens
+
+    def begin(self, sequence: Sequence, source: Source) -> bool:
+        """Put a job that fits into a slot, sharing the source's cells; False when no slot can be had in this step."""
+        needed = sequence.reserved - source.length
+        if not self._empty_slot(source) or not self._make_room(self._kv_tokens - needed, source):
+            return False
+        slot = self._free.pop()
+        prompt = packed(sequence.tokens[: sequence.prompt_tokens])
+        self._clock += 1
+        reused = 0
+        if source.length:
+            self.cells.copy(source.slot, slot, source.length)
+            self.copies[slot] = source
+            kept = self._kept.get(source.slot)
+            if kept is not None:
+                kept.uses, kept.last, reused = kept.uses + 1, self._clock, source.length
+        self._allowance.began(owner_of(sequence.lease), prompt, source.length, reused)
+        self.cells.extend(slot, needed)
+        self._live[slot] = sequence, prompt
+        sequence.slot, sequence.done, sequence.cached = slot, source.length, source.length
+        return True
+
+    def end(self, sequence: Sequence, *, intact: bool) -> None:
+        """A job has left its slot, which keeps what is decoded, unless that is undefined or somebody else has it."""
+        slot = sequence.slot
+        assert slot is not None
+        del self._live[slot]
+        self.cells.trim(slot, sequence.done)
+        tokens = packed(sequence.tokens[: sequence.done])
+        self._kept[slot] = kept = Kept(owner_of(sequence.lease), tokens, 0, self._clock)
+        wanted = self._reuse and intact and bool(tokens)
+        if not wanted or (not self._pinned(slot) and self._merged(slot, kept)):
+            self._drop(slot)
+        self._make_room(self.live_cells + self._allowance.cells, NOTHING)
+
+    def _merged(self, slot: int, kept: Kept) -> bool:
+        """Whether another slot holds all of this; what this one holds all of is dropped."""
+        for other_slot, other in list(self._kept.items()):
+            if other_slot == slot or self._pinned(other_slot):
+                continue
+            if kept.tokens.startswith(other.tokens) and kept.owner.covers(other.owner):
+                kept.uses = max(kept.uses, other.uses)
+                self._drop(other_slot)
+            elif other.tokens.startswith(kept.tokens) and other.owner.covers(kept.owner):
+                other.last = self._clock
+                return True
+        return False
+
+    # --- give way ----------------------------------------------------------------------------------------
+
+    def give_way(self) -> bool:
+        """Drop the kept slot that is worth least; False when there is none."""
+        slot = min((s for s in self._kept if not self._pinned(s)), key=self._worth, default=None)
         if slot is not None:
-            self._slots[slot] = None
-        return slot
+            self._let_go(slot, 0)
+        return slot is not None
+
+    def _worth(self, slot: int) -> float:
+        """What is lost with a slot: tokens to compute again, times how likely that is."""
+        return self._likely(slot) * (1 + self.cells.alone(slot))
+
+    def _likely(self, slot: int) -> float:
+        """How likely a slot is wanted again: each use counts for it, each job that has begun since the last against."""
+        kept = self._kept[slot]
+        return (1 + kept.uses) / (1 + self._clock - kept.last)
+
+    def _empty_slot(self, source: Source) -> bool:
+        """See that a slot is free."""
+        if not self._free:
+            spare = (s for s in self._kept if self._floor(s, source) == 0)
+            slot = min(spare, key=self._worth, default=None)
+            if slot is None:
+                return False
+            self._let_go(slot, 0)
+        return True
+
+    def _make_room(self, most: int, source: Source) -> bool:
+        """Cut kept slots until at most so many cells are used; False when copies of this step are in the way.
+
+        1. The cells that a slot holds alone, from its end, as many as are missing: the least likely to be wanted first.
+        2. Where there are none, cells are shared by kept slots only: the one worth least leaves them to the others.
+        """
+        while (missing := self.cells.used - most) > 0:
+            spare = {slot: self._spare(slot, source) for slot in self._kept}
+            slot = min((s for s in spare if spare[s] > 0), key=self._likely, default=None)
+            if slot is not None:
+                self._let_go(slot, self.cells.length(slot) - min(missing, spare[slot]))
+                continue
+            rest = (s for s in spare if self._floor(s, source) == 0 and self.cells.apart(s, self._live))
+            slot = min(rest, key=self._worth, default=None)
+            if slot is None:
+                return False
+            self._let_go(slot, 0)
+        return True
+
+    def _spare(self, slot: int, source: Source) -> int:
+        """Cells that a kept slot can give away by itself."""
+        return min(self.cells.alone(slot), self.cells.length(slot) - self._floor(slot, source))
+
+    def _floor(self, slot: int, source: Source) -> int:
+        """Cells of a kept slot that this step still copies."""
+        copied = [s.length for s in (*self.copies.values(), source) if s.slot == slot]
+        return max(copied, default=0)
+
+    def _pinned(self, slot: int) -> bool:
+        """Whether a copy of this step is taken from the slot: cuts come first."""
+        return self._floor(slot, NOTHING) > 0
+
+    def _let_go(self, slot: int, keep: int) -> None:
+        """Cut a kept slot for want of room."""
+        self._allowance.went(self._kept[slot])
+        if keep == 0:
+            self._drop(slot)
+            return
+        self.cells.trim(slot, keep)
+        kept = self._kept[slot]
+        self._kept[slot] = replace(kept, tokens=kept.tokens[: keep * TOKEN_BYTES])
+        self.trims[slot] = keep
+
+    def _drop(self, slot: int) -> None:
+        """A kept slot becomes a free one."""
+        del self._kept[slot]
+        self.cells.trim(slot, 0)
+        self.trims[slot] = 0
+        self.copies.pop(slot, None)
+        self._free.append(slot)
+
+    def settle(self, trims: Iterable[tuple[int, int]], copies: Iterable[tuple[int, int, int]]) -> None:
+        """The engine has done these; forget them, keep what has been asked since."""
+        for slot, keep in trims:
+            if self.trims.get(slot) == keep:
+                del self.trims[slot]
+        for source, target, length in copies:
+            if self.copies.get(target) == Source(source, length):
+                del self.copies[target]

@@ -2,21 +2,43 @@
 
 Pure: no clock (step times are passed in), no engine, no Redis. The order of a plan is its promise: first one row for
 every sequence that is producing, so that nobody's stream stalls, then prompts, first come first served, under the
-budget of `pace.py`.
+budget of `pace.py`. A prompt of which another job is computing a part lets it, and takes that part over.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from worker.engine import Drawn, EngineFacts, Opening, Row, Step
 from worker.pace import PrefillPace, Speed
-from worker.prefix import IdleSlots, Kept
+from worker.prefix import Prefixes
 from worker.sequence import Key, Sequence
 
 REFUSALS_MAX = 16
 """Steps in a row that the KV cache may refuse before the youngest sequence is given up."""
+
+
+FOLLOW_LEAST = 32
+"""Tokens that a job must get from another one's prompt to wait for them: about what a step costs whatever is in it."""
+STILL_MAX = 32
+"""Steps in a row in which the other one may compute nothing before a job that waits for it goes on by itself."""
+
+
+@dataclass
+class Follow:
+    """A job waits until another has computed `length` tokens that both prompts begin with."""
+
+    leader: Sequence
+    length: int
+    seen: int = 0
+    still: int = 0
+
+    def look(self) -> bool:
+        """Once a step: whether the waiting is over."""
+        self.still = 0 if self.leader.done > self.seen else self.still + 1
+        self.seen = self.leader.done
+        return self.leader.ended or self.leader.done >= self.length or self.still > STILL_MAX
 
 
 class Scheduler:
@@ -24,11 +46,11 @@ class Scheduler:
 
     def __init__(self, facts: EngineFacts, *, reuse: bool = True) -> None:
         self._facts = facts
-        self._reuse = reuse and facts.trimmable
-        self._idle = IdleSlots(facts.slots)
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []  # in the order of admission
-        self._trims: dict[int, int] = {}
+        self.prefixes = Prefixes(facts, reuse=reuse)
+        self._held: list[Sequence] = []  # in the order of arrival
+        self._follows: dict[Sequence, Follow] = {}
+        self._alone: set[Sequence] = set()
+        self._look = False
         self._opens: list[Sequence] = []
         self._pace = PrefillPace(facts.slots, facts.batch_tokens)
         self._refusals = 0
@@ -38,23 +60,29 @@ class Scheduler:
 
     @property
     def held(self) -> list[Sequence]:
-        """Every sequence that is admitted and has not ended."""
-        return [*self._running, *self._waiting]
+        """Every sequence that is admitted and has not ended, in the order of arrival."""
+        return list(self._held)
 
     @property
     def free_slots(self) -> int:
         """How many more jobs may be admitted."""
-        return self._facts.slots - len(self._running) - len(self._waiting)
+        return self._facts.slots - len(self._held)
 
     @property
     def kv_reserved(self) -> int:
-        """KV cells promised to admitted sequences, those that still wait for room included."""
-        return sum(sequence.reserved for sequence in self.held)
+        """KV cells promised to admitted sequences, those that still wait for room included; shared ones count once."""
+        waiting = (s for s in self._held if s.slot is None)
+        return self.prefixes.live_cells + sum(s.reserved - self._expected(s) for s in waiting)
 
     @property
     def kv_free(self) -> int:
-        """KV cells that new jobs may count on; what idle slots keep gives way."""
+        """KV cells that new jobs may count on; what ended jobs have left gives way."""
         return max(self._facts.kv_tokens - self.kv_reserved, 0)
+
+    def _expected(self, sequence: Sequence) -> int:
+        """Cells that a waiting sequence will get from the one it follows."""
+        follow = self._follows.get(sequence)
+        return follow.length if follow else 0
 
     # --- admit and cancel --------------------------------------------------------------------------------
 
@@ -68,7 +96,8 @@ class Scheduler:
             sequence.fail("context_exceeded", f"{needed} do not fit the context of {limit}")
         else:
             assert self.free_slots > 0
-            self._waiting.append(sequence)
+            self._held.append(sequence)
+            self._look = True
 
     def cancel(self, job_id: str) -> list[Sequence]:
         """Stop the job between two steps; the sequences that ended so (none when it is not held)."""
@@ -91,48 +120,60 @@ class Scheduler:
     def plan(self) -> Step | None:
         """The next step, or None when nothing is admitted."""
         self._start_waiting()
-        rows = [
-            Row(s.slot, s.done, (s.tokens[-1],), sample=True)
-            for s in self._running
-            if s.decoding and s.slot is not None
-        ]
+        running = [(s.slot, s) for s in self._held if s.slot is not None]
+        rows = [Row(slot, s.done, (s.tokens[-1],), sample=True) for slot, s in running if s.decoding]
         budget = self._pace.budget(len(rows))
-        for sequence in self._running:
+        for slot, sequence in running:
             if sequence.decoding or budget <= 0:
                 continue
-            assert sequence.slot is not None
             end = min(sequence.done + budget, sequence.prompt_tokens)
             budget -= end - sequence.done
             part = tuple(sequence.tokens[sequence.done : end])
-            rows.append(Row(sequence.slot, sequence.done, part, sample=end == sequence.prompt_tokens))
+            rows.append(Row(slot, sequence.done, part, sample=end == sequence.prompt_tokens))
         if not rows:
             return None
-        opens = tuple(Opening(s.slot, s.lease.brief.sampling) for s in self._opens if s.slot is not None)
-        return Step(tuple(rows), tuple(self._trims.items()), opens)
+        copies = tuple((source.slot, slot, source.length) for slot, source in self.prefixes.copies.items())
+        return Step(
+            tuple(rows), tuple(self.prefixes.trims.items()), tuple(map(_opening, self._opens)), copies
+        )
 
     def _start_waiting(self) -> None:
-        """Give slots to waiting sequences in order; one that does not fit holds the others back, or it would starve."""
-        while self._waiting:
-            reserved = sum(sequence.reserved for sequence in self._running)
-            sequence = self._waiting[0]
-            if not len(self._idle) or reserved + sequence.reserved > self._facts.kv_tokens:
-                return
-            self._waiting.popleft()
-            slot, keep = self._idle.take(sequence.lease.account, sequence.tokens)
-            keep = keep if self._reuse else 0
-            sequence.slot, sequence.done, sequence.cached = slot, keep, keep
-            self._trims[slot] = keep
-            self._running.append(sequence)
-            self._opens.append(sequence)
-            while reserved + sequence.reserved + self._idle.kept_tokens > self._facts.kv_tokens:
-                self._evict()
+        """Let waiting sequences begin, in order; one that does not fit holds the others back, or it would starve.
 
-    def _evict(self) -> bool:
-        """Empty the least recently used idle slot; False when there is none to empty."""
-        slot = self._idle.evict()
-        if slot is not None:
-            self._trims[slot] = 0
-        return slot is not None
+        One that follows another is passed by; the cells it will need are left to it. It has lost nothing when it
+        begins: the one it follows came first, so its own prompt would not have been looked at sooner.
+        """
+        over = [sequence for sequence, follow in self._follows.items() if follow.look()]
+        for sequence in over:
+            if self._follows.pop(sequence).still > STILL_MAX:
+                self._alone.add(sequence)
+        if not over and not self._look:
+            return
+        self._look = False
+        ahead = 0
+        for sequence in self._held:
+            if sequence.slot is not None:
+                continue
+            if not self._start(sequence, ahead):
+                return
+            if sequence in self._follows:
+                ahead += sequence.reserved - self._expected(sequence)
+
+    def _start(self, sequence: Sequence, ahead: int) -> bool:
+        """Let a sequence begin, or follow another; False when it can do neither now."""
+        if sequence in self._follows:
+            return True
+        source, leader = self.prefixes.find(sequence)
+        if leader and leader.length - source.length >= FOLLOW_LEAST and sequence not in self._alone:
+            self._follows[sequence] = Follow(leader.sequence, leader.length, leader.sequence.done)
+            return True
+        if not self.prefixes.fits(sequence, source, ahead):
+            return False
+        if not self.prefixes.begin(sequence, source):
+            self._look = True  # this step's copies are in the way, the next one's may not be
+            return False
+        self._opens.append(sequence)
+        return True
 
     # --- apply -------------------------------------------------------------------------------------------
 
@@ -147,7 +188,7 @@ class Scheduler:
         """Take the step's tokens in; returns every sequence that got a token, those that ended now among them."""
         self._settle_state(step)
         self._refusals = 0
-        by_slot = {sequence.slot: sequence for sequence in self._running}
+        by_slot = {sequence.slot: sequence for sequence in self._held}
         decoding = prefilled = 0
         grown: list[Sequence] = []
         for row in step.rows:
@@ -169,42 +210,47 @@ class Scheduler:
         self._settle_state(step)
         self._pace.refused()
         self._refusals += 1
-        if self._evict() or self._refusals < REFUSALS_MAX:
+        self._look = True
+        if self.prefixes.give_way() or self._refusals < REFUSALS_MAX:
             return []
         self._refusals = 0
-        return self._fail(self._running[-1:], "the KV cache is full")
+        youngest = [sequence for sequence in self._held if sequence.slot is not None][-1:]
+        return self._fail(youngest, "the KV cache is full")
 
     def failed(self, step: Step, message: str) -> list[Sequence]:
         """The decode went wrong: the sequences in it fail, the others go on."""
         self._settle_state(step)
         slots = {row.slot for row in step.rows}
-        return self._fail([s for s in self._running if s.slot in slots], message)
+        return self._fail((s for s in self._held if s.slot in slots), message)
 
     def _fail(self, sequences: Iterable[Sequence], message: str) -> list[Sequence]:
         failed = list(sequences)
         for sequence in failed:
             sequence.fail("engine_error", message)
-        self._clear_ended()
+        self._clear_ended(intact=False)
         return failed
 
     def _settle_state(self, step: Step) -> None:
-        """The engine has made the cuts and samplers of `step`; forget those, keep what has been asked since."""
-        for slot, keep in step.trims:
-            if self._trims.get(slot) == keep:
-                del self._trims[slot]
+        """The engine has made the cuts, copies and samplers of `step`; keep what has been asked since."""
+        self.prefixes.settle(step.trims, step.copies)
         opened = {opening.slot for opening in step.opens}
         self._opens = [s for s in self._opens if s.slot not in opened]
 
-    def _clear_ended(self) -> None:
-        """Take the ended out; a slot keeps what its job has in the cache, unless that is undefined."""
-        for sequence in [s for s in self._running if s.ended]:
-            self._running.remove(sequence)
+    def _clear_ended(self, *, intact: bool = True) -> None:
+        """Take the ended out; a slot keeps what its job has in the cache, unless that is not `intact`."""
+        for sequence in [s for s in self._held if s.ended]:
+            self._held.remove(sequence)
+            self._look = True
+            self._follows.pop(sequence, None)
+            self._alone.discard(sequence)
             self._opens = [s for s in self._opens if s is not sequence]
-            assert sequence.slot is not None
-            intact = self._reuse and sequence.failure is None and sequence.done > 0
-            kept = Kept(sequence.lease.account, tuple(sequence.tokens[: sequence.done])) if intact else None
-            if kept is None:
-                self._trims[sequence.slot] = 0
-            self._idle.give(sequence.slot, kept)
-        for sequence in [s for s in self._waiting if s.ended]:
-            self._waiting.remove(sequence)
+            if sequence.slot is not None:
+                self.prefixes.end(sequence, intact=intact)
+
+
+def _opening(sequence: Sequence) -> Opening:
+    """What the engine has to know before a sequence's first token."""
+    assert sequence.slot is not None
+    lease = sequence.lease
+    prompt = tuple(sequence.tokens[: sequence.prompt_tokens])
+    return Opening(sequence.slot, lease.brief.sampling, lease.brief.schema, prompt, lease.tokens)

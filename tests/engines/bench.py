@@ -78,7 +78,7 @@ class MeasuredEngine(LlamaEngine):
         if cut:
             steps.insert(0, [Row(0, 0, tuple(tokens[:cut]), sample=False)])
         # With the first step what was in the cache goes, and the slot gets its sampler.
-        trims = tuple((slot, 0) for slot in range(self.facts.slots))
+        trims = tuple((slot, 0) for slot in range(self.facts.sequences))
         for i, rows in enumerate(steps):
             first = i == 0
             self.step(Step(tuple(rows), trims if first else (), (Opening(0, Sampling()),) if first else ()))
@@ -105,7 +105,7 @@ class Driver:
         self.scheduler = Scheduler(engine.facts)
         self.answers: dict[str, Answer] = {}
         # What an earlier driver has left in the cache is not this scheduler's.
-        self._clean = tuple((slot, 0) for slot in range(engine.facts.slots))
+        self._clean = tuple((slot, 0) for slot in range(engine.facts.sequences))
 
     def admit(self, lease: Lease) -> Sequence:
         """Take a job in."""

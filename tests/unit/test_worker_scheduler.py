@@ -8,7 +8,6 @@ from tests.unit.worker_bench import a_lease
 from worker.engine import Step
 from worker.fake import FakeEngine
 from worker.pace import FIRST_BUDGET, LEAST_BUDGET, STEP_TARGET_MS, PrefillPace, Speed
-from worker.prefix import IdleSlots, Kept
 from worker.scheduler import REFUSALS_MAX, Scheduler
 from worker.sequence import Sequence
 
@@ -118,19 +117,3 @@ def test_refusals_without_end_give_up_the_youngest_only() -> None:
     assert young.failure is not None
     assert young.failure.code == "engine_error"
     assert not old.ended
-
-
-def test_an_idle_slot_is_chosen_for_what_it_keeps() -> None:
-    idle = IdleSlots(4)
-    for slot in range(4):
-        idle.take("nobody", [1])
-        idle.give(slot, None)
-    taken = [idle.take("a", [9])[0] for _ in range(4)]
-    for slot, tokens in zip(taken, [(1, 2, 3), (1, 2, 3, 4, 5), (7,), (1,)], strict=True):
-        idle.give(slot, Kept("a", tokens))
-    assert idle.kept_tokens == 10
-    assert idle.take("a", [1, 2, 3, 4, 6]) == (taken[1], 4)
-    assert idle.take("b", [1, 2, 3]) == (taken[0], 0)  # the least recently used one, and nothing of it
-    assert idle.take("a", [1]) == (taken[2], 0)  # a prompt's last token is always decoded
-    assert idle.evict() == taken[3]
-    assert idle.evict() is None
