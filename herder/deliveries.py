@@ -23,12 +23,12 @@ from herder.webhook_records import (
 )
 
 CLAIM_MARGIN_MS = 5_000  # beyond the timeout of an attempt, before it counts as lost with its courier
-DOWN_AFTER = 16  # failures in a row after which a host gets one attempt at a time, until it answers 2xx
+DOWN_AFTER = 16  # failures in a row after which a lane gets one attempt at a time, until it answers 2xx
 SCAN_MAX = 5_000  # deliveries that one page of a filtered list looks at
 SCAN_STEP = 500
 
 _LISTED = [
-    "account", "endpoint", "url", "host", "type", "subject", "status", "attempt", "tries", "created_ms", "next_ms",
+    "account", "endpoint", "url", "lane", "type", "subject", "status", "attempt", "tries", "created_ms", "next_ms",
     "last_ms", "last_status", "last_error", "ended_ms",
 ]  # fmt: skip
 
@@ -39,7 +39,7 @@ class Deliveries:
     def __init__(self, broker: Broker, down_after: int = DOWN_AFTER) -> None:
         self._broker = broker
         self._settings = broker.settings
-        # How many attempts a host may have at a time.
+        # How many attempts a lane may have at a time.
         self._room = {"host_max": broker.settings.webhook_host_concurrency, "down_after": down_after}
 
     # --- endpoints ---------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import asyncio
 import random
 from collections.abc import Iterator, Sequence
 
-from herder.addresses import host_of
 from herder.batches import Batches
 from herder.broker import Broker
 from herder.deliveries import Deliveries
@@ -18,7 +17,7 @@ from herder.errors import RedisUnavailable
 from herder.logs import get_logger
 from herder.reads import job_record
 from herder.signatures import signed_headers
-from herder.webhook_records import Attempted, Delivery, DeliveryStatus, Endpoint, NewDelivery
+from herder.webhook_records import Attempted, Delivery, DeliveryStatus, Endpoint, NewDelivery, lane_of
 from herder.webhooks import (
     body_of_batch,
     body_of_job,
@@ -105,7 +104,7 @@ class Posting:
             account=fields["account"],
             endpoint=fields["endpoint"],
             url=url,
-            host=host_of(url),
+            lane=lane_of(fields["account"], url),
             type=kind,
             subject=subject,
             body=body.decode(),
@@ -139,7 +138,7 @@ class Posting:
         taken = await self._recorded(result)
         log.info(
             "webhook attempt",
-            delivery=delivery.delivery, host=delivery.host, attempt=attempt, status=result.response_status,
+            delivery=delivery.delivery, lane=delivery.lane, attempt=attempt, status=result.response_status,
             error=result.error, outcome=result.outcome.value if result.pause_ms is None else "again",
             pause_ms=result.pause_ms, recorded=taken,
         )  # fmt: skip

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from herder.addresses import host_of
+
 
 class DeliveryStatus(StrEnum):
     """The three states of a delivery: attempts to come, an answer of 2xx, or given up."""
@@ -36,6 +38,11 @@ class Endpoint:
     created_ms: int
 
 
+def lane_of(account: str, url: str) -> str:
+    """Where a delivery waits its turn, `account@host:port`: one account's receivers are not in another's way."""
+    return f"{account}@{host_of(url)}"
+
+
 @dataclass(frozen=True)
 class NewDelivery:
     """A webhook to be posted; `id` is the webhook-id, the same at every attempt. `subject` is a job or a batch."""
@@ -44,7 +51,7 @@ class NewDelivery:
     account: str
     endpoint: str
     url: str
-    host: str
+    lane: str
     type: str
     subject: str
     body: str
@@ -61,7 +68,7 @@ class Delivery:
     account: str
     endpoint: str
     url: str
-    host: str
+    lane: str
     type: str
     subject: str
     body: str
@@ -113,7 +120,7 @@ def delivery_record(delivery: str, fields: dict[str, str]) -> Delivery:
     def number(name: str) -> int | None:
         return int(fields[name]) if fields.get(name) else None
 
-    texts = {n: fields[n] for n in ("account", "endpoint", "url", "host", "type", "subject", "body")}
+    texts = {n: fields[n] for n in ("account", "endpoint", "url", "lane", "type", "subject", "body")}
     return Delivery(
         delivery=delivery,
         **texts,

@@ -217,24 +217,24 @@ end
 
 -- Webhooks ------------------------------------------------------------------------------------------------
 
--- How many attempts a host may have at a time: one, once it has failed so often in a row, until it succeeds again.
-local function room_of(host)
-  if tonumber(call('GET', K.failures(host)) or 0) >= A.down_after then return 1 end
+-- How many attempts a lane may have at a time: one, once it has failed so often in a row, until it succeeds again.
+local function room_of(lane)
+  if tonumber(call('GET', K.failures(lane)) or 0) >= A.down_after then return 1 end
   return A.host_max
 end
 
--- When something can next be done for a host: an attempt is due, or one under way is to be given up. A host with no
+-- When something can next be done for a lane: an attempt is due, or one under way is to be given up. A lane with no
 -- room left waits for one of its attempts, however many are due.
--- Hosts take turns: one that waits keeps its place; one that was `served`, and has more, goes behind those that wait.
+-- Lanes take turns: one that waits keeps its place; one that was `served`, and has more, goes behind those that wait.
 -- So however long the backlog of dead receivers, another's first webhook waits for one turn of each.
-local function reckon(host, served)
-  local due = call('ZRANGE', K.due(host), 0, 0, 'WITHSCORES')[2]
-  local flight = call('ZRANGE', K.flights(host), 0, 0, 'WITHSCORES')[2]
-  local full = call('ZCARD', K.flights(host)) >= room_of(host)
+local function reckon(lane, served)
+  local due = call('ZRANGE', K.due(lane), 0, 0, 'WITHSCORES')[2]
+  local flight = call('ZRANGE', K.flights(lane), 0, 0, 'WITHSCORES')[2]
+  local full = call('ZCARD', K.flights(lane)) >= room_of(lane)
   local at = flight and tonumber(flight) or nil
   if due and not full then at = math.min(at or tonumber(due), tonumber(due)) end
-  if not at then call('ZREM', K.due_hosts(), host) return end
-  local turn = not served and tonumber(call('ZSCORE', K.due_hosts(), host) or nil)
+  if not at then call('ZREM', K.due_lanes(), lane) return end
+  local turn = not served and tonumber(call('ZSCORE', K.due_lanes(), lane) or nil)
   if at <= NOW then at = turn and turn <= NOW and turn or NOW end
-  call('ZADD', K.due_hosts(), at, host)
+  call('ZADD', K.due_lanes(), at, lane)
 end

@@ -25,7 +25,7 @@ class Desk:
     def __init__(self, broker: Broker, clock: SimulatedClock) -> None:
         self.broker, self.clock, self.door = broker, clock, Deliveries(broker)
 
-    async def post(self, host: str, times: int = 1) -> list[str]:
+    async def post(self, host: str, times: int = 1, account: str = "alice") -> list[str]:
         """So many deliveries to a host, due now."""
         ids = [f"msg_{host}{next(_numbers):05}" for _ in range(times)]
         answered = []
@@ -33,7 +33,9 @@ class Desk:
             entry = await self.broker.fetch(
                 self.broker.redis.xadd(self.broker.keys("callbacks"), {"job": id_})
             )
-            new = NewDelivery(id_, "alice", "ep_1", f"http://{host}/", host, "job.succeeded", "job_1", "{}")
+            new = NewDelivery(
+                id_, account, "ep_1", f"http://{host}/", f"{account}@{host}", "job.succeeded", "job_1", "{}"
+            )
             answered.append((entry.decode(), new))
         assert await self.door.answer(answered) == (times, times)
         return ids
@@ -93,6 +95,13 @@ async def test_a_host_that_is_down_is_asked_once_at_a_time_until_it_answers(desk
     [tried] = await desk.claim()
     assert await desk.door.attempted(Attempted(*tried, DeliveryStatus.DELIVERED, response_status=204))
     assert await desk.hosts(100) == {"a": HOST_MAX}
+
+
+async def test_another_account_at_the_same_host_does_not_wait(desk: Desk) -> None:
+    await desk.post("a", 200)
+    assert len(await desk.claim()) == HOST_MAX
+    await desk.post("a", 2, account="bob")
+    assert len(await desk.claim()) == 2
 
 
 async def test_what_was_never_sent_says_nothing_of_its_host(desk: Desk) -> None:
@@ -199,7 +208,7 @@ async def test_a_redelivery_whose_last_answer_is_repeated_is_not_over(desk: Desk
 
 async def test_a_callback_that_was_taken_is_not_posted_again(desk: Desk) -> None:
     entry = await desk.broker.fetch(desk.broker.redis.xadd(desk.broker.keys("callbacks"), {"job": "x"}))
-    new = NewDelivery("msg_1", "alice", "ep_1", "http://a/", "a", "job.succeeded", "job_1", "{}")
+    new = NewDelivery("msg_1", "alice", "ep_1", "http://a/", "alice@a", "job.succeeded", "job_1", "{}")
     assert await desk.door.answer([(entry.decode(), new)]) == (1, 1)
     await desk.claim()
     assert await desk.door.answer([(entry.decode(), replace(new, body="[]"))]) == (0, 0)
@@ -213,7 +222,7 @@ async def test_nothing_is_left_of_a_host_that_has_nothing_left(desk: Desk) -> No
     for id_, attempt in await desk.claim():
         await desk.tell(id_, attempt)
     keys = desk.broker.keys
-    names = [keys("due", "a"), keys("flights", "a"), keys("due_hosts")]
+    names = [keys("due", "alice@a"), keys("flights", "alice@a"), keys("due_lanes")]
     assert await desk.broker.fetch(desk.broker.redis.exists(*names)) == 0
     desk.later(desk.broker.settings.webhook_ttl_ms + 1)
     await desk.broker.sweep()

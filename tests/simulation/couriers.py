@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from herder.errors import Conflict, NotFound
-from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery
-from tests.simulation.endpoints import host_of
+from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery, lane_of
 from tests.simulation.states import Violation, expect
 from tests.simulation.world import ACCOUNTS, World
 
@@ -59,7 +58,7 @@ def _delivery(fields: dict[str, str]) -> NewDelivery | None:
         account=fields["account"],
         endpoint=fields["endpoint"],
         url=fields["webhook_url"],
-        host=host_of(fields["webhook_url"]),
+        lane=lane_of(fields["account"], fields["webhook_url"]),
         type=f"{kind}.{fields['status']}",
         subject=subject,
         body=f'{{"id": "{subject}"}}',
@@ -79,11 +78,11 @@ async def claim_some(world: World, limit: int, *, dies: bool) -> None:
     predicted = world.reference.webhooks.claim(limit, turns)
     claimed = await world.deliveries.claim(limit)
     served = turns[:limit]
-    passed = [host for host in turns[limit:] if waited[host] < world.reference.now]
+    passed = [lane for lane in turns[limit:] if waited[lane] < world.reference.now]
     waiting = list(await _turns(world))
     if waiting[: len(passed)] != passed:
         raise Violation(f"of {turns} {served} were served, and next come {waiting}")
-    world.count("hosts that wait for their turn" if passed else "-")
+    world.count("lanes that wait for their turn" if passed else "-")
     world.note(f"claim {limit} dies={dies}: {claimed}", *(name for name, _ in claimed))
     expect(claimed, predicted, "attempts claimed")
     if claimed:
@@ -93,9 +92,9 @@ async def claim_some(world: World, limit: int, *, dies: bool) -> None:
 
 async def _turns(world: World) -> dict[str, int]:
     """Hosts for which something can be done now, in the order in which they have their turn, and since when."""
-    key, now = world.broker.keys("due_hosts"), str(world.reference.now)
+    key, now = world.broker.keys("due_lanes"), str(world.reference.now)
     (rows,) = await world.look([["ZRANGEBYSCORE", key, "-inf", now, "WITHSCORES"]])
-    return {host.decode(): int(float(at)) for host, at in zip(rows[::2], rows[1::2], strict=True)}
+    return {lane.decode(): int(float(at)) for lane, at in zip(rows[::2], rows[1::2], strict=True)}
 
 
 async def answer(world: World) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from herder.errors import Conflict, InvalidRequest, NotFound
 from herder.protocol import Webhook
+from herder.webhook_records import lane_of
 from tests.simulation.states import expect
 from tests.simulation.world import ACCOUNTS, World
 
 HOSTS = ("one.example", "two.example", "three.example")
 REFUSALS: dict[type[Exception], str] = {NotFound: "NO_ACCOUNT", Conflict: "DISABLED", InvalidRequest: "FULL"}
+LANES = tuple(lane_of(account, f"https://{host}/") for account in ACCOUNTS for host in HOSTS)
 OPS = ("rotate", "enable", "enable", "disable", "delete")
-
-
-def host_of(url: str) -> str:
-    """The host of one of our addresses."""
-    return url.split("/")[2]
 
 
 async def use(world: World, account: str) -> Webhook | None:

@@ -121,19 +121,19 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
 
 WEBHOOKS = tuple(replace(mutant, mood="webhooks") for mutant in (
     Mutant("callback-posts-twice", "callback", "if mine == 1 and new", "if new"),
-    Mutant("callback-not-due", "callback", "reckon(new.host)"),
-    Mutant("claim-ignores-host-max", "claim", "math.min(room_of(host) - call('ZCARD', K.flights(host)), share)",
+    Mutant("callback-not-due", "callback", "reckon(new.lane)"),
+    Mutant("claim-ignores-host-max", "claim", "math.min(room_of(lane) - call('ZCARD', K.flights(lane)), share)",
            "share"),
-    Mutant("claim-crowds-a-host-that-is-down", "claim", "if tonumber(call('GET', K.failures(host)) or 0)"
+    Mutant("claim-crowds-a-lane-that-is-down", "claim", "if tonumber(call('GET', K.failures(lane)) or 0)"
            " >= A.down_after then return 1 end"),
-    Mutant("attempted-host-stays-down", "attempted", "call('DEL', K.failures(host))"),
-    Mutant("claim-no-lapse", "claim", "call('ZRANGEBYSCORE', K.flights(host), '-inf', NOW)", "{}"),
-    Mutant("claim-too-early", "claim", "K.due(host), '-inf', NOW, ", "K.due(host), '-inf', '+inf', "),
-    Mutant("claim-shares-nothing", "claim", "math.max(1, math.floor(A.limit / math.max(1, #hosts)))", "A.limit"),
+    Mutant("attempted-lane-stays-down", "attempted", "call('DEL', K.failures(lane))"),
+    Mutant("claim-no-lapse", "claim", "call('ZRANGEBYSCORE', K.flights(lane), '-inf', NOW)", "{}"),
+    Mutant("claim-too-early", "claim", "K.due(lane), '-inf', NOW, ", "K.due(lane), '-inf', '+inf', "),
+    Mutant("claim-shares-nothing", "claim", "math.max(1, math.floor(A.limit / math.max(1, #lanes)))", "A.limit"),
     Mutant("claim-keeps-its-turn", "claim", "local turn = not served and", "local turn ="),
     Mutant("attempted-no-fence", "attempted", "tonumber(delivery[2]) ~= A.attempt or "),
     Mutant("attempted-twice", "attempted", " or tonumber(delivery[3]) == A.attempt"),
-    Mutant("attempted-late-still-due", "attempted", "call('ZREM', K.due(host), A.delivery)"),
+    Mutant("attempted-late-still-due", "attempted", "call('ZREM', K.due(lane), A.delivery)"),
     Mutant("attempted-never-expires", "attempted", "call('PEXPIRE', K.delivery(A.delivery), A.webhook_ttl_ms)"),
     Mutant("redeliver-no-persist", "redeliver", "call('PERSIST', K.delivery(A.delivery))"),
     Mutant("redeliver-no-owner", "redeliver", "if delivery[1] ~= A.account then return 'UNKNOWN' end"),

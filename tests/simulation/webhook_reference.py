@@ -1,6 +1,6 @@
 """What must be true of webhooks: addresses, deliveries, attempts. A part of the reference; knows no Redis and no Lua.
 
-The one thing it does not predict is which of the hosts that are due has its turn: it is told, and judges that.
+The one thing it does not predict is which of the lanes that are due has its turn: it is told, and judges that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DOWN_AFTER = 3  # far below the default, so that seeds come to it
 
 
 class WebhookReference:
-    """Every endpoint and delivery. `host_max` attempts at a host at a time, each given up after `flight_ms`."""
+    """Every endpoint and delivery. `host_max` attempts at a lane at a time, each given up after `flight_ms`."""
 
     def __init__(self, reference: Reference, s: Settings) -> None:
         self._all = reference
@@ -34,7 +34,7 @@ class WebhookReference:
         self.endpoints: dict[str, Endpoint] = {}
         self.deliveries: dict[str, Delivery] = {}
         self.forgotten: dict[str, Delivery] = {}
-        self.failures: Counter[str] = Counter()  # of a host, in a row
+        self.failures: Counter[str] = Counter()  # of a lane, in a row
 
     # --- endpoints -----------------------------------------------------------------------------------------
 
@@ -82,50 +82,50 @@ class WebhookReference:
         at = self._all.now + self.first_pause_ms
         self.deliveries[new.id] = Delivery(new, self._all.now, due_ms=at, next_ms=at)
 
-    def hosts(self) -> dict[str, int]:
-        """When something can next be done for each host that has anything pending."""
+    def lanes(self) -> dict[str, int]:
+        """When something can next be done for each lane that has anything pending."""
         found: dict[str, int] = {}
-        for host in sorted({d.new.host for d in self.deliveries.values() if d.pending}):
-            flights = [d.flight_ms for d in self.flights(host).values() if d.flight_ms is not None]
-            due = [d.due_ms for d in self.due(host).values() if d.due_ms is not None]
-            found[host] = min(flights + (due if len(flights) < self.room(host) else []))
+        for lane in sorted({d.new.lane for d in self.deliveries.values() if d.pending}):
+            flights = [d.flight_ms for d in self.flights(lane).values() if d.flight_ms is not None]
+            due = [d.due_ms for d in self.due(lane).values() if d.due_ms is not None]
+            found[lane] = min(flights + (due if len(flights) < self.room(lane) else []))
         return found
 
-    def room(self, host: str) -> int:
-        """How many attempts a host may have at a time: one that is down is asked once at a time."""
-        return 1 if self.failures[host] >= DOWN_AFTER else self.host_max
+    def room(self, lane: str) -> int:
+        """How many attempts a lane may have at a time: one that is down is asked once at a time."""
+        return 1 if self.failures[lane] >= DOWN_AFTER else self.host_max
 
-    def due(self, host: str) -> dict[str, Delivery]:
-        """A host's deliveries that wait for an attempt."""
-        return {n: d for n, d in self.deliveries.items() if d.new.host == host and d.due_ms is not None}
+    def due(self, lane: str) -> dict[str, Delivery]:
+        """A lane's deliveries that wait for an attempt."""
+        return {n: d for n, d in self.deliveries.items() if d.new.lane == lane and d.due_ms is not None}
 
-    def flights(self, host: str) -> dict[str, Delivery]:
-        """A host's deliveries with an attempt under way."""
-        return {n: d for n, d in self.deliveries.items() if d.new.host == host and d.flight_ms is not None}
+    def flights(self, lane: str) -> dict[str, Delivery]:
+        """A lane's deliveries with an attempt under way."""
+        return {n: d for n, d in self.deliveries.items() if d.new.lane == lane and d.flight_ms is not None}
 
     def claim(self, limit: int, turns: Sequence[str]) -> list[tuple[str, int]]:
-        """Which attempts are handed out to the hosts of `turns`, all that are due, in their order.
+        """Which attempts are handed out to the lanes of `turns`, all that are due, in their order.
 
-        As many have a turn as there are attempts to be had, and these are shared out; in a host's share comes first
+        As many have a turn as there are attempts to be had, and these are shared out; in a lane's share comes first
         what is due longest.
         """
         now, counts = self._all.now, self._all.counts
         expect(
             sorted(turns),
-            sorted(host for host, at in self.hosts().items() if at <= now),
-            "hosts that are due",
+            sorted(lane for lane, at in self.lanes().items() if at <= now),
+            "lanes that are due",
         )
         claimed: list[tuple[str, int]] = []
         served = turns[:limit]
-        for host in served:
-            for delivery in self.flights(host).values():
+        for lane in served:
+            for delivery in self.flights(lane).values():
                 if delivery.flight_ms is not None and delivery.flight_ms <= now:
                     delivery.flight_ms, delivery.due_ms = None, now
                     counts["attempts given up"] += 1
-            due = sorted((d.due_ms, name) for name, d in self.due(host).items() if (d.due_ms or 0) <= now)
-            room = self.room(host) - len(self.flights(host))
-            counts["a full host"] += len(due) > room
-            counts["a host that is down"] += bool(due) and self.failures[host] >= DOWN_AFTER
+            due = sorted((d.due_ms, name) for name, d in self.due(lane).items() if (d.due_ms or 0) <= now)
+            room = self.room(lane) - len(self.flights(lane))
+            counts["a full lane"] += len(due) > room
+            counts["a lane that is down"] += bool(due) and self.failures[lane] >= DOWN_AFTER
             for _, name in due[: min(room, limit // len(served))]:
                 delivery = self.deliveries[name]
                 delivery.due_ms, delivery.flight_ms = None, now + self.flight_ms
@@ -152,12 +152,12 @@ class WebhookReference:
         endpoint = self.endpoints.get(delivery.new.endpoint)
         if result.disable and endpoint is not None and not endpoint.disabled_ms:
             endpoint.disabled_ms, endpoint.disabled_why = now, result.disable
-        host = delivery.new.host
+        lane = delivery.new.lane
         if result.outcome is DeliveryStatus.DELIVERED:
-            self._all.counts["hosts that are up again"] += self.failures[host] >= DOWN_AFTER
-            self.failures[host] = 0
+            self._all.counts["lanes that are up again"] += self.failures[lane] >= DOWN_AFTER
+            self.failures[lane] = 0
         elif result.pause_ms is not None or result.response_status is not None:
-            self.failures[host] += 1
+            self.failures[lane] += 1
         if result.pause_ms is not None:
             delivery.due_ms = delivery.next_ms = now + result.pause_ms
         else:

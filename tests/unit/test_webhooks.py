@@ -38,7 +38,7 @@ JOB = JobRecord(
     webhook_url="https://example.com/hook",
 )  # fmt: skip
 DELIVERY = Delivery(
-    delivery="msg_1", account="alice", endpoint="ep_1", url="https://example.com/hook", host="example.com:443",
+    delivery="msg_1", account="alice", endpoint="ep_1", url="https://example.com/hook", lane="alice@example.com:443",
     type="job.succeeded", subject="job_1", body="{}", status=DeliveryStatus.PENDING, attempt=4, tries=0,
     created_ms=1, next_ms=1, last_ms=None, last_status=None, last_error=None, ended_ms=None,
 )  # fmt: skip
