@@ -76,20 +76,20 @@ end
 local function weigh(job)
   local chain = cjson.decode(job.chain)
   local now, then_ = call('HMGET', recent, unpack(chain)), call('HMGET', before, unpack(chain))
-  local may_wait = not job.alone and job.skips < A.skips_max and NOW < job.joined + A.prefix_wait_ms
+  local patience = job.alone and 0 or job.joined + A.prefix_wait_ms - NOW
   local whole, elsewhere = tonumber(string.match(chain[#chain], '^%d+')), 0
   for i = #chain, 1, -1 do
     local blocks = tonumber(string.match(chain[i], '^%d+'))
     for worker in string.gmatch((now[i] or '') .. ' ' .. (then_[i] or ''), '%S+') do
       if worker == A.worker then
         job.match = math.max(job.match, blocks)
-      elseif may_wait and elsewhere == 0 and free_slots(worker) >= job.n then
+      elseif patience > 0 and elsewhere == 0 and free_slots(worker) >= job.n then
         elsewhere = blocks
       end
     end
     if job.match > 0 then break end
   end
-  if (elsewhere - job.match) * 4 >= whole then job.patience = job.joined + A.prefix_wait_ms - NOW end
+  if elsewhere > 0 and (elsewhere - job.match) * 4 >= whole then job.patience = patience end
 end
 
 -- Puts jobs that stand close together in the order of longest match. Mostly nobody holds as much as the first block of

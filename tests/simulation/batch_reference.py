@@ -140,8 +140,10 @@ class BatchReference:
             price_version=c.price_version,
             kv_tokens=item.kv_tokens,
             webhook=item.webhook,
+            chain=item.chain,
         )
-        job = Job(ask, hold=item.fee, batch=batch, index=index, custom_id=item.custom_id)
+        joined = self._all.now
+        job = Job(ask, hold=item.fee, batch=batch, index=index, custom_id=item.custom_id, joined_ms=joined)
         expect(ask.job_id in self._all.jobs, False, f"item {ask.job_id} was fed before")
         self._all.jobs[ask.job_id] = job
         batch.jobs.append(job)

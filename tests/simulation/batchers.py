@@ -19,7 +19,7 @@ from herder.errors import (
 from herder.pricing import MILLI, base_fee, bid_fee
 from tests.simulation import endpoints
 from tests.simulation.states import expect
-from tests.simulation.world import ACCOUNTS, MODEL, RICH, Draft, World
+from tests.simulation.world import ACCOUNTS, ANSWERS, CHAINS, MODEL, RICH, Draft, World
 
 REFUSALS: dict[type[Exception], str] = {
     NotFound: "NO_ACCOUNT",
@@ -90,12 +90,13 @@ async def _draft(world: World) -> Draft:
     items = []
     for index in range(rng.choice(SIZES)):
         tokens = rng.choice((1, 2, 8, 20, 60, 150, 380))
-        brief = Brief(f"item {index} of {batch} é\n")
+        brief = Brief(f"item {index} of {batch} é\n", n=rng.choice(ANSWERS))
         items.append(
             Item(
                 model=MODEL, tokens=tokens, base=0, fee=0, multiplier_milli=milli, offered=world.chance(0.5),
                 head_start_ms=rng.choice((0, 1_000)), kv_tokens=tokens + 5, input=brief.as_json(),
                 custom_id=f"c{index}" if world.chance(0.3) else None, webhook=per_item,
+                n=brief.n, chain=rng.choice(CHAINS) if world.chance(0.8) else (),
             )
         )  # fmt: skip
     charge = Charge(

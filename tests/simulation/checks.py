@@ -19,7 +19,7 @@ from tests.simulation.world import MODEL, Look, World
 LIVING = frozenset(kind.pattern.partition(":")[0] for kind in TABLE.values() if kind.lifetime == "job")
 FIELDS = (
     "status", "attempt", "hold", "worker", "cancel", "company", "alone", "captured", "refunded", "text", "batch",
-    "batch_index", "custom_id", "webhook_url", "webhook_endpoint",
+    "batch_index", "skips", "custom_id", "webhook_url", "webhook_endpoint",
 )  # fmt: skip
 
 
@@ -32,6 +32,7 @@ async def check_step(world: World) -> None:
         _places(world),
         _money(world),
         _jobs(world),
+        _beginnings(world),
         batch_checks.look(world),
         webhook_checks.look(world),
     ]
@@ -78,6 +79,17 @@ def _places(world: World) -> Look:
         *(["SMEMBERS", keys("worker_jobs", worker)] for worker in world.workers),
     ]
     return commands, compare
+
+
+def _beginnings(world: World) -> Look:
+    """Which worker holds the beginnings of which prompts."""
+    keys, line = world.broker.keys, world.reference.line
+
+    def compare(said: list[Any]) -> None:
+        for generation, flat in zip(line.generations(), said, strict=True):
+            expect(dict(zip(flat[::2], flat[1::2], strict=True)), generation, "beginnings and their holders")
+
+    return [["HGETALL", keys("prefixes", MODEL)], ["HGETALL", keys("prefixes_before", MODEL)]], compare
 
 
 def _money(world: World) -> Look:
@@ -138,6 +150,7 @@ def _predicted(job: Job) -> tuple[bytes | None, ...]:
         None if job.text is None else text(job.text),
         text(job.batch.charge.batch) if job.batch else None,
         text(job.index) if job.batch else None,
+        text(job.skips),
         text(job.custom_id) if job.custom_id else None,
         text(webhook.url) if webhook else None,
         text(webhook.endpoint) if webhook else None,

@@ -69,8 +69,10 @@ async def come_and_go(world: World) -> None:
     world.tick()
     if world.chance(0.5):
         await world.broker.register_worker(worker.name, CARD, worker.stats, b"vocabulary")
+        world.reference.line.beat(worker.name, worker.slots)
     else:
         await world.broker.leave(worker.name)
+        world.reference.line.leave(worker.name)
     world.tick()
     await world.ledger.throttle(f"key-{MODEL}", 600)
     world.note(f"come and go {worker.name}")

@@ -20,7 +20,7 @@ from herder.pricing import MILLI, Terms, base_fee, bid_fee
 from herder.protocol import Ask
 from tests.simulation import endpoints
 from tests.simulation.states import expect
-from tests.simulation.world import ACCOUNTS, MODEL, RICH, World
+from tests.simulation.world import ACCOUNTS, ANSWERS, CHAINS, MODEL, RICH, World
 
 REFUSALS: dict[type[Exception], str] = {
     NotFound: "NO_ACCOUNT",
@@ -44,13 +44,14 @@ def make_ask(world: World) -> Ask:
         account=rng.choice(ACCOUNTS),
         key_id="key",
         model=MODEL,
-        brief=Brief(f"prompt {world.made + 1} é\n"),
+        brief=Brief(f"prompt {world.made + 1} é\n", n=rng.choice(ANSWERS)),
         tokens=tokens,
         terms=Terms(world.prices.set_prompt_fee, world.prices.fee_per_token, base, bid_fee(base, milli)),
         multiplier_milli=milli,
         offered=world.chance(0.7),
         price_version=world.prices.version,
         kv_tokens=tokens + 5,
+        chain=rng.choice(CHAINS) if world.chance(0.8) else (),
     )
     if ask.terms.fee > RICH and world.chance(0.7):
         ask = replace(ask, account="whale")

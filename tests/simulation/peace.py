@@ -14,6 +14,10 @@ FEED_LIMIT = 100
 async def come_to_rest(world: World) -> None:
     """The old workers and couriers are gone, a healthy one of each comes: all ends, all is delivered."""
     healthy = Worker("healthy", 4, 1_000)
+    for worker in world.workers.values():
+        world.tick()
+        await world.broker.leave(worker.name)
+        world.reference.line.leave(worker.name)
     world.workers[healthy.name] = healthy
     world.attempts.clear()
     world.note("peace")
@@ -21,7 +25,7 @@ async def come_to_rest(world: World) -> None:
         if not _unrest(world):
             return
         await _feed_all(world)
-        await workers.lease_for(world, healthy, healthy.slots - len(healthy.held), lost=False)
+        await workers.lease_for(world, healthy, healthy.slots_free, lost=False)
         for held in list(healthy.held.values()):
             await workers.finish_well(world, healthy, held)
         await couriers.collect_some(world, 100, dies=False)

@@ -1,8 +1,7 @@
 """What must be true: jobs and money as a plain Python model. Predicts every reply; knows no Redis and no Lua.
 
-It was written from the table of the lifecycle, not from the scripts. The one thing it does not predict is which of
-the queued jobs a lease takes: it is told, and judges whether that was allowed. Batches and webhooks have models of
-their own, which hang on this one.
+It was written from the table of the lifecycle, not from the scripts. Batches, webhooks and the line (whom a lease
+takes) have models of their own, which hang on this one.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from herder.lifecycle import TABLE, Status
 from herder.protocol import Ask, Chunk, Lease, Outcome, Settlement, Webhook
 from herder.settings import Settings
 from tests.simulation.batch_reference import BatchReference
-from tests.simulation.states import Account, Job, Time, Told, Violation, expect
+from tests.simulation.line import Line
+from tests.simulation.states import Account, Job, Time, Told, expect
 from tests.simulation.webhook_reference import WebhookReference, webhook_told
 
 ROWS = {row.row: (row.source, row.target) for row in TABLE}
@@ -27,6 +27,7 @@ class Reference(Time):
         super().__init__()
         self.lease_ms, self.result_ttl_ms, self.depth_max = s.lease_ms, s.result_ttl_ms, s.queue_depth_max
         self.batches = BatchReference(self)
+        self.line = Line(self, s)
         self.webhooks = WebhookReference(self, s)
         self.accounts: dict[str, Account] = {}
         self.jobs: dict[str, Job] = {}
@@ -102,7 +103,7 @@ class Reference(Time):
             return "POOR", ""
         account.available -= ask.terms.fee
         account.held += ask.terms.fee
-        self.jobs[ask.job_id] = Job(ask, hold=ask.terms.fee)
+        self.jobs[ask.job_id] = Job(ask, hold=ask.terms.fee, joined_ms=self.now)
         self.rows["a"] += 1
         if ask.idempotency_key is not None:
             self.remembered[name] = (ask.request_hash, ask.job_id)
@@ -147,26 +148,19 @@ class Reference(Time):
 
     # --- the worker's side ---------------------------------------------------------------------------------
 
-    def lease(self, worker: str, leases: Sequence[Lease], slots: int, kv_free: int) -> None:
-        """These jobs were handed over: were they to be had?"""
+    def lease(self, worker: str, leases: Sequence[Lease]) -> None:
+        """These jobs were handed over, in this order."""
         held = self.running(worker)
-        if any(job.alone for job in held) and len(held) == 1 and leases:
-            raise Violation(f"{leases[0].job_id} joins {held[0].ask.job_id}, which is to run alone")
-        if len(leases) > slots:
-            raise Violation(f"{len(leases)} leases for {slots} slots")
-        if sum(self.jobs[lease.job_id].ask.kv_tokens for lease in leases) > kv_free:
-            raise Violation(f"more than {kv_free} KV cells were leased")
         for lease in leases:
             job = self.jobs[lease.job_id]
             expect((lease.account, lease.terms), (job.ask.account, job.ask.terms), f"lease of {lease.job_id}")
             expect((lease.brief, lease.tokens), (job.ask.brief, job.ask.tokens), f"lease of {lease.job_id}")
-            if job.batch is not None and job.batch.cancel:
-                raise Violation(f"{lease.job_id} was leased, and its batch is being cancelled")
             self.go("b", job)
             job.attempt += 1
             expect(lease.attempt, job.attempt, f"attempt of {lease.job_id}")
             job.worker, job.company, job.next_index = worker, False, 0
             job.lease_until = self.now + self.lease_ms
+            self.line.hold(worker, job.ask.chain)
             if job.alone:
                 self.counts["leased alone"] += 1
                 expect((len(held), len(leases)), (0, 1), f"{lease.job_id} is to run alone")
@@ -288,6 +282,7 @@ class Reference(Time):
                 break
             left -= self.batches.purge(entry.partition(":")[0], left)
         self.webhooks.sweep(limit)
+        self.line.sweep()
         return len(lapsed), sum(failed)
 
     def ended(self) -> list[tuple[int, str]]:

@@ -55,6 +55,8 @@ class Job:
 
     ask: Ask
     hold: int
+    joined_ms: int = 0
+    skips: int = 0  # times it was passed
     status: Status = Status.QUEUED
     attempt: int = 0
     worker: str = ""

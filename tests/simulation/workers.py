@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from unittest.mock import patch
 
+from herder import broker
+from herder.broker import LEASE_LOOKAHEAD
 from herder.pricing import capture
 from herder.protocol import Chunk, FinishReason, Outcome, Settlement
-from tests.simulation.states import Violation, expect
+from tests.simulation.line import GENERATION_MAX, GENERATION_MS, HOLDERS_MAX, Room
+from tests.simulation.states import expect
 from tests.simulation.world import MODEL, Held, Worker, World
 
 LOST_REPLIES = 0.08
@@ -15,52 +21,59 @@ LOST_REPLIES = 0.08
 async def lease(world: World) -> None:
     """Take jobs; when the reply is lost, the worker does not know that it has them."""
     worker = _any_worker(world)
-    slots = max(0, min(worker.slots - len(worker.held), world.rng.randint(0, 4)))
+    slots = min(worker.slots_free, world.rng.randint(0, 4))
     await lease_for(world, worker, slots, lost=world.chance(LOST_REPLIES))
 
 
 async def lease_for(world: World, worker: Worker, slots: int, *, lost: bool) -> None:
-    """Lease, judge the choice, believe the reply."""
-    kv_free = worker.kv_free
+    """Lease, compare the choice, believe the reply."""
+    if slots <= 0:
+        return
+    lookahead = world.rng.choice((0, 2, LEASE_LOOKAHEAD))
+    room = Room(slots, worker.slots, worker.kv_free, worker.kv_total, lookahead)
     line = await _line(world)
-    if slots > 0:
-        world.tick()
-    leases = await world.broker.lease(
-        worker.name, MODEL, slots=slots, kv_free=kv_free, kv_total=worker.kv_total
-    )
-    taken = [lease.job_id for lease in leases]
-    world.note(f"lease {worker.name} slots={slots} kv={kv_free} lost={lost}: {taken}", *taken)
-    if taken:
+    world.tick()
+    predicted = world.reference.line.take(worker.name, room, line)
+    with _limits(lookahead):
+        taken = await world.broker.take(
+            worker.name,
+            MODEL,
+            slots=slots,
+            slots_total=worker.slots,
+            kv_free=room.kv_free,
+            kv_total=room.kv_total,
+        )
+    names = [lease.job_id for lease in taken.leases]
+    world.note(f"lease {worker.name} {room} lost={lost}: {names}, again {taken.again_ms}", *names)
+    expect((names, taken.again_ms), predicted, f"lease of {worker.name} from {line}")
+    if names:
         world.count("leases")
-        world.count("leases whose reply is lost" if lost else "leases in company" if len(taken) > 1 else "-")
-    _judge_order(world, line, taken, kv_free)
-    world.reference.lease(worker.name, leases, slots, kv_free)
+        world.count("leases whose reply is lost" if lost else "leases in company" if len(names) > 1 else "-")
+    world.reference.lease(worker.name, taken.leases)
     if not lost:
-        for lease in leases:
+        for lease in taken.leases:
             worker.held[lease.job_id] = Held(lease, world.reference.jobs[lease.job_id].ask.kv_tokens)
+
+
+@contextmanager
+def _limits(lookahead: int) -> Iterator[None]:
+    """Small enough to matter."""
+    with ExitStack() as stack:
+        for name, limit in (
+            ("LEASE_LOOKAHEAD", lookahead),
+            ("PREFIX_TTL_MS", GENERATION_MS),
+            ("PREFIXES_MAX", GENERATION_MAX),
+            ("PREFIX_HOLDERS_MAX", HOLDERS_MAX),
+        ):
+            stack.enter_context(patch.object(broker, name, limit))
+        yield
 
 
 async def _line(world: World) -> list[tuple[str, float]]:
     """Job ids and ranks of the line as Redis has it, first to last."""
-    broker = world.broker
-    rows = await broker.fetch(broker.redis.zrange(broker.keys("queue", MODEL), 0, -1, withscores=True))
+    redis, keys = world.broker.redis, world.broker.keys
+    rows = await world.broker.fetch(redis.zrange(keys("queue", MODEL), 0, -1, withscores=True))
     return [(member.decode().partition(":")[2], rank) for member, rank in rows]
-
-
-def _judge_order(world: World, line: list[tuple[str, float]], taken: list[str], kv_free: int) -> None:
-    """Nobody is passed over who could have been taken: each job left before the last one taken did not fit."""
-    order = [job_id for job_id, _ in line]
-    places = [order.index(job_id) for job_id in taken]
-    if places != sorted(places):
-        raise Violation(f"leased out of order: {taken} from {order}")
-    for job_id in order[: places[-1]] if places else []:
-        job = world.reference.jobs[job_id]
-        if job_id in taken:
-            kv_free -= job.ask.kv_tokens
-        elif job.batch is not None and job.batch.cancel:
-            world.count("items of a cancelled batch passed by")
-        elif not job.alone and job.ask.kv_tokens <= kv_free:
-            raise Violation(f"{job_id} fits and was passed over by {taken}")
 
 
 async def renew(world: World) -> None:
@@ -73,6 +86,7 @@ async def renew(world: World) -> None:
     world.tick()
     words = world.reference.renew(worker.name, held)
     replies = await world.broker.renew(worker.name, MODEL, held, worker.stats)
+    world.reference.line.beat(worker.name, worker.slots)
     said = [replies[job_id].value for job_id, _ in held]
     world.note(f"renew {worker.name} {held}: {said}", *(job_id for job_id, _ in held))
     expect(said, words, f"renew of {worker.name}")

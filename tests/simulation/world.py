@@ -37,6 +37,16 @@ for i, command in ipairs(cjson.decode(ARGV[1])) do said[i] = redis.call(unpack(c
 return said
 """
 
+ANSWERS = (1, 1, 1, 1, 1, 1, 2, 3, 4)  # of one job
+
+# Chains as prompts have them: an opening in common, what goes on, what goes another way.
+CHAINS = tuple(
+    tuple(f"{2**depth}.{family}{'' if depth < 2 else branch}" for depth in range(length))
+    for family in "ab"
+    for branch in "xy"
+    for length in (1, 2, 3, 4)
+)
+
 # Reads of Redis, and what judges the replies: one for each.
 Look = tuple[list[list[str]], Callable[[list[Any]], None]]
 Answer = Sequence[tuple[str, NewDelivery | None]]
@@ -85,6 +95,11 @@ class Worker:
     def kv_free(self) -> int:
         """Free cells, as far as it knows."""
         return self.kv_total - sum(held.kv for held in self.held.values())
+
+    @property
+    def slots_free(self) -> int:
+        """Free slots, as far as it knows: a job takes one for each of its answers."""
+        return max(0, self.slots - sum(held.lease.brief.n for held in self.held.values()))
 
     @property
     def stats(self) -> WorkerStats:
@@ -153,6 +168,7 @@ class World:
         for worker in self.workers.values():
             self.tick()
             await self.broker.register_worker(worker.name, CARD, worker.stats, None)
+            reference.line.beat(worker.name, worker.slots)
         for name in ACCOUNTS:
             self.tick()
             await self.ledger.create_account(name)
