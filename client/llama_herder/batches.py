@@ -24,6 +24,7 @@ class BatchItem(TypedDict, total=False):
     model: str
     tokens: int
     raw: bool
+    share_prefix: bool
     multiplier: float
     stop: str | Sequence[str]
     temperature: float

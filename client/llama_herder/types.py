@@ -35,6 +35,7 @@ class Options(Bid, total=False):
     """Everything a job can have beside its prompt and its tokens."""
 
     raw: bool
+    share_prefix: bool
     stop: str | Sequence[str]
     temperature: float | None
     top_p: float | None

@@ -15,7 +15,7 @@ from herder.api.strict import Text
 
 CUSTOM_ID_CHARS_MAX = 256
 # Options that each item takes over where it has none of its own.
-INHERITED = ("tokens", "model", "raw", "multiplier", "stop", *SAMPLING_FIELDS)
+INHERITED = ("tokens", "model", "raw", "multiplier", "stop", "share_prefix", *SAMPLING_FIELDS)
 # What belongs to the whole batch and not to an item.
 BATCH_ONLY = ("fee", "max_fee", "charge", "webhook_url", "webhook_per_item")
 

@@ -40,7 +40,7 @@ _NUMBERS = (
     "multiplier", "temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "frequency_penalty",
     "presence_penalty",
 )  # fmt: skip
-_BOOLS = ("raw", "webhook_per_item", "ignore_eos")
+_BOOLS = ("raw", "webhook_per_item", "ignore_eos", "share_prefix")
 _OBJECTS = ("metadata", "logit_bias")
 _TEXTS = ("model", "charge", "webhook_url")
 

@@ -79,6 +79,10 @@ class Offer(SamplingOptions):
         | Annotated[list[Annotated[Text, Field(min_length=1)]], Field(max_length=STOP_STRINGS_SANE)]
         | None
     ) = Field(None, description="the answer ends before the first of these; they are not part of it")
+    share_prefix: bool = Field(
+        False,
+        description="other accounts that say so too may begin where this one's prompts do, and this one where theirs do",
+    )
     metadata: dict[
         Annotated[Text, Field(min_length=1, max_length=METADATA_KEY_CHARS_MAX)],
         Annotated[Text, Field(max_length=METADATA_VALUE_BYTES_MAX)],

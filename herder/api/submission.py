@@ -158,7 +158,7 @@ def ask_of(
 
 def brief_for(body: Offer, text: str) -> Brief:
     """What the worker reads, with (where none was given) a seed of its own."""
-    return Brief(text, body.stops, body.sampling(), n=body.n)
+    return Brief(text, body.stops, body.sampling(), n=body.n, share_prefix=body.share_prefix)
 
 
 def new_job_id() -> str:
