@@ -14,6 +14,9 @@ from herder.errors import Conflict, InsufficientFunds, InvalidRequest, NotFound
 from herder.pricing import AMOUNT_LIMIT
 from herder.records import AccountRecord, KeyRecord, Posting, PostingKind, Role
 
+RESERVED = frozenset({"available", "held", "mint", "revenue"})
+"""The balances of the books, which no account may be called: nobody could tell the two apart in a ledger."""
+
 
 class Ledger:
     """Accounts on a broker. `key_secret` is the HMAC secret that all replicas share."""
@@ -45,7 +48,10 @@ class Ledger:
         return [account for account in found if account is not None]
 
     async def create_account(self, account: str) -> AccountRecord:
-        """A new account with nothing in it. Raises Conflict if it exists."""
+        """A new account with nothing in it. Raises Conflict if it exists, InvalidRequest for a reserved name."""
+        if account in RESERVED:
+            message = f"{account} is a name of the ledger's own; take another"
+            raise InvalidRequest(f"id: {message}", errors=[{"field": "id", "message": message}])
         reply = await self._call("account", {"op": "create", "account": account})
         if reply == "EXISTS":
             raise Conflict(f"account {account} exists already")

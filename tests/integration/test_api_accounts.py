@@ -136,3 +136,18 @@ async def test_unknown_and_impossible_accounts(front: Front) -> None:
             problem(await front.admin.request(method, f"{ADMIN}/{name}{path}", json=body), 404, "not_found")
     for name in ("", "Alice", "-a", "a:b", "a\n", "é", "x" * 64):
         problem(await front.admin.post(ADMIN, json={"id": name}), 422, "invalid_request")
+
+
+async def test_no_account_is_called_like_a_balance_of_the_books(front: Front) -> None:
+    for name in ("revenue", "mint", "available", "held"):
+        document = problem(
+            await front.admin.post(ADMIN, json={"id": name, "credits": 5}), 422, "invalid_request"
+        )
+        (fault,) = document["errors"]
+        assert (fault["field"], name in fault["message"], "take another" in fault["message"]) == (
+            "id",
+            True,
+            True,
+        )
+        problem(await front.admin.get(f"{ADMIN}/{name}"), 404, "not_found")
+    assert (await front.admin.post(ADMIN, json={"id": "minted"})).status_code == 201
