@@ -20,7 +20,7 @@ HerderError
 │   ├── ContextExceeded     422 context_exceeded      prompt + tokens can never fit: limit
 │   └── RateLimited         429 rate_limited          retry_after
 └── Unavailable             503                       nothing wrong with the request: try again
-    ├── Overloaded          503 overloaded            the backlog or Redis's memory is over its watermark
+    ├── Overloaded          503 overloaded            no room: the backlog, Redis's memory, open streams
     ├── NoWorker            503 no_worker             no live worker has the model (only by setting)
     └── RedisUnavailable    503 redis_unavailable     the broker cannot reach Redis
 """
@@ -120,7 +120,7 @@ class Unavailable(HerderError):
 
 
 class Overloaded(Unavailable):
-    code, status, title = "overloaded", 503, "The herd's backlog is full"
+    code, status, title = "overloaded", 503, "No room just now"
 
 
 class NoWorker(Unavailable):

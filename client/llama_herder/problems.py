@@ -160,7 +160,7 @@ class RateLimited(Refusal):
 
 
 class Overloaded(Unavailable):
-    """The herd's backlog is full."""
+    """The herd, or the herder that was asked, has no room just now; the detail says where."""
 
     code, status = "overloaded", 503
 

@@ -21,7 +21,7 @@ from herder.api.batch_bodies import BATCH_ONLY, INHERITED, BatchItem, BatchOptio
 from herder.api.bodies import checked_against
 from herder.api.problems import invalid
 from herder.api.reading import object_in, validated
-from herder.errors import HerderError, InvalidRequest
+from herder.errors import BadRequest, HerderError, InvalidRequest
 from herder.pricing import MILLI
 from herder.settings import Settings
 
@@ -31,6 +31,7 @@ LINES_TYPES = (
     "application/x-jsonlines",
     "application/jsonlines",
 )
+AS_LINES = f"JSON lines are sent with `Content-Type: {LINES_TYPES[0]}`"
 SLICE = 200  # items between two turns of the event loop
 FAULTS_MAX = 20
 _INT = re.compile(r"-?[0-9]{1,20}")
@@ -96,8 +97,10 @@ async def batch_of_object(
 
     Empties `body`. Raises BadRequest, InvalidRequest, TooLarge.
     """
-    # Parsed aside: a large body would hold up everybody else's requests.
-    value = await asyncio.to_thread(object_in, body)
+    try:  # parsed aside: a large body would hold up everybody else's requests
+        value = await asyncio.to_thread(object_in, body)
+    except BadRequest as error:
+        raise BadRequest(f"{error.detail}; {AS_LINES}") from None
     body.clear()
     given = from_query(query)
     for name in given:
@@ -148,8 +151,10 @@ def from_query(query: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 def _one_list(prompts: Any, items: Any, most: int, most_uploaded: int) -> list[Any]:
     """The items, however they were written."""
-    if (prompts is None) == (items is None):
-        raise InvalidRequest("send `prompts` or `items`, and not both", errors=[])
+    if prompts is not None and items is not None:
+        raise InvalidRequest("`prompts` and `items` exclude each other: send one of them", errors=[])
+    if prompts is None and items is None:
+        raise InvalidRequest(f"`prompts` or `items` is missing; {AS_LINES}", errors=[])
     name, listed = ("prompts", prompts) if items is None else ("items", items)
     if not isinstance(listed, list) or not listed:
         raise invalid([{"loc": (name,), "type": "", "msg": "must be a list with something in it"}])
@@ -169,7 +174,7 @@ def _options(value: dict[str, Any], settings: Settings) -> BatchOptions:
     for name in ("prompt", "messages"):
         if name in value:
             raise invalid([{"loc": (name,), "type": "", "msg": "belongs into `prompts` or `items`"}])
-    options = validated(BatchOptions, value)
+    options = validated(BatchOptions, value, settings)
     checked_against(settings, options, options.tokens or 1)
     if options.multiplier is not None and options.multiplier > settings.multiplier_max * MILLI:
         raise invalid([{"loc": ("multiplier",), "type": "", "msg": _at_most(settings)}])
@@ -254,7 +259,7 @@ class _Reader:
             if not isinstance(given, dict):
                 self.faults.add(where, "", "must be an object")
                 return None
-            body = BatchItem.model_validate(self._merged(where, given))
+            body = BatchItem.model_validate(self._merged(where, given), context=self._settings)
             checked_against(self._settings, body, body.tokens)
         except ValidationError as error:
             self.faults.take(

@@ -17,7 +17,7 @@ from herder.api.batch_results import MEDIA_TYPE, ResultsResponse, result_lines
 from herder.api.batch_shapes import Batch, Batches, SubmittedBatch, batch_fields
 from herder.api.callers import BatchCaller, Caller
 from herder.api.lookup import checked, owned
-from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, sold_headers
+from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, Whole, sold_headers
 from herder.api.problems import declared
 from herder.api.reading import counted_bytes
 from herder.api.schema import json_body
@@ -147,7 +147,7 @@ async def results(
     key: Caller,
     batch_id: str,
     cursor: Annotated[
-        int, Query(ge=0, le=10**9, description="`cursor` of the last line that was read; 0 for all")
+        Whole, Query(ge=0, le=10**9, description="`cursor` of the last line that was read; 0 for all")
     ] = 0,
     follow: Annotated[bool, Query(description="go on while the batch runs; else only what there is")] = True,
 ) -> Response:

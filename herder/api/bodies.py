@@ -8,7 +8,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from herder.addresses import URL_CHARS_MAX
 from herder.api.options import LOGPROBS_TOTAL_MAX, SamplingOptions
@@ -25,19 +34,25 @@ ACCOUNT_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 MULTIPLIER_SANE = 10**6
 
 
-def _milli(value: Any) -> Any:
-    """A multiplier as exact thousandths."""
+def _milli(value: Any, info: ValidationInfo) -> Any:
+    """A multiplier as exact thousandths; what is out of range is told the range of the settings it is read with."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError("must be a number")
     exact = Decimal(value)
     if not exact.is_finite() or not 1 <= exact <= MULTIPLIER_SANE:
-        raise ValueError("must be 1 or more, and not above the herd's highest")
+        highest = info.context.multiplier_max if isinstance(info.context, Settings) else MULTIPLIER_SANE
+        raise ValueError(f"must be 1 or more, and at most {highest:g}")
     rounded = exact.quantize(Decimal("0.001"))
     if rounded != exact:
         raise ValueError("must have at most 3 decimals")
     return int(rounded * MILLI)
+
+
+def _form(value: Any) -> str | None:
+    """Which form of `stop` was sent, so that a fault in it is told of that one alone."""
+    return "str" if isinstance(value, str) else "list[str]" if isinstance(value, list) else None
 
 
 Short = Annotated[Text, Field(max_length=256)]
@@ -47,6 +62,12 @@ Milli = Annotated[
     int | None,
     PlainValidator(_milli),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 1, "multipleOf": 0.001}, {"type": "null"}]}),
+]
+StopText = Annotated[Text, Field(min_length=1)]
+Stop = Annotated[
+    Annotated[StopText, Tag("str")]
+    | Annotated[list[StopText], Field(max_length=STOP_STRINGS_SANE), Tag("list[str]")],
+    Discriminator(_form, "stop_type", "must be a string or a list of strings"),
 ]
 
 
@@ -74,11 +95,9 @@ class Offer(SamplingOptions):
     multiplier: Milli = Field(None, description="a bid: times the base fee, 1 or more, to a thousandth")
     fee: Amount | None = Field(None, description="a static offer in credits, at least the base fee")
     max_fee: Amount | None = Field(None, description="the most this job may cost, in credits")
-    stop: (
-        Annotated[Text, Field(min_length=1)]
-        | Annotated[list[Annotated[Text, Field(min_length=1)]], Field(max_length=STOP_STRINGS_SANE)]
-        | None
-    ) = Field(None, description="the answer ends before the first of these; they are not part of it")
+    stop: Stop | None = Field(
+        None, description="the answer ends before the first of these; they are not part of it"
+    )
     share_prefix: bool = Field(
         False,
         description="other accounts that say so too may begin where this one's prompts do, and this one where theirs do",

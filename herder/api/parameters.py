@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import Header, Query
+from pydantic import BeforeValidator
 
 from herder.errors import (
     AccountSuspended,
@@ -20,7 +22,16 @@ from herder.errors import (
     UnknownModel,
 )
 
-Limit = Annotated[int, Query(ge=1, le=100)]
+
+def _digits(text: object) -> object:
+    """What a query says of a whole number: digits alone, not `1.0` or `1_0`."""
+    if isinstance(text, str) and not re.fullmatch("-?[0-9]{1,20}", text, re.ASCII):
+        raise ValueError("must be a whole number")
+    return text
+
+
+Whole = Annotated[int, BeforeValidator(_digits)]
+Limit = Annotated[Whole, Query(ge=1, le=100)]
 # Of a list by sequence number; other lists have cursors of their own.
 Cursor = Annotated[str | None, Query(pattern="^[0-9]{1,15}$", description="`next` of the page before")]
 IdempotencyKey = Annotated[

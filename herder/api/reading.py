@@ -18,6 +18,7 @@ from herder.api.callers import Admin, Caller
 from herder.api.problems import invalid
 from herder.api.state import herd_of
 from herder.errors import BadRequest, InvalidRequest, TooLarge
+from herder.settings import Settings
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -27,7 +28,7 @@ def body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
 
     async def read(request: Request, _: Caller) -> Body:
         _only_known(request)
-        return parsed(model, await _bytes(request))
+        return parsed(model, await _bytes(request), herd_of(request).settings)
 
     return read
 
@@ -47,14 +48,14 @@ def admin_body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
     """The same for administrators, so that nobody else's body is read."""
 
     async def read(request: Request, _: Admin) -> Body:
-        return parsed(model, await _bytes(request))
+        return parsed(model, await _bytes(request), herd_of(request).settings)
 
     return read
 
 
-def parsed(model: type[Body], raw: bytes | bytearray) -> Body:
+def parsed(model: type[Body], raw: bytes | bytearray, settings: Settings) -> Body:
     """Bytes as a `model`. Raises BadRequest (not JSON, not an object), InvalidRequest (a field is wrong)."""
-    return validated(model, object_in(raw))
+    return validated(model, object_in(raw), settings)
 
 
 def object_in(raw: bytes | bytearray, what: str = "the body") -> dict[str, Any]:
@@ -75,10 +76,10 @@ def object_in(raw: bytes | bytearray, what: str = "the body") -> dict[str, Any]:
         raise BadRequest(f"{what} is not JSON: {error}"[:300]) from None
 
 
-def validated(model: type[Body], value: dict[str, Any]) -> Body:
-    """An object as a `model`. Raises InvalidRequest (a field is wrong)."""
+def validated(model: type[Body], value: dict[str, Any], settings: Settings) -> Body:
+    """An object as a `model`, which may look at the settings. Raises InvalidRequest (a field is wrong)."""
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, context=settings)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
 

@@ -152,6 +152,7 @@ def _limits(schemas: dict[str, Any], settings: Settings) -> None:
 
 
 def _narrow(schema: dict[str, Any], kind: str, **limits: float) -> None:
-    for option in [schema, *schema.get("anyOf", [])]:
-        if option.get("type") == kind:
-            option.update(limits)
+    if schema.get("type") == kind:
+        schema.update(limits)
+    for option in [*schema.get("anyOf", []), *schema.get("oneOf", [])]:
+        _narrow(option, kind, **limits)

@@ -184,10 +184,11 @@ async def test_there_is_room_for_so_many(settings: Settings) -> None:
             await anext(lines)
             refused = await r.client.get(url)
             assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+            assert refused.json()["title"] == "No room just now"  # the herd's backlog is empty
         await r.until_nobody_reads()
 
 
-@pytest.mark.parametrize("cursor", ["-1", "x", "1000000001"])
+@pytest.mark.parametrize("cursor", ["-1", "x", "1.0", "1_0", "+1", "1000000001"])
 async def test_a_cursor_is_a_number(settings: Settings, cursor: str) -> None:
     async with reading(settings) as r:
         url = await r.batch(1)

@@ -163,6 +163,8 @@ WRONG: list[tuple[str, str]] = [
     (json.dumps({"prompt": "a", "tokens": 5, "metadata": {"a": "é" * 257}}), "metadata"),
     (json.dumps({"prompt": "a", "tokens": 5, "metadata": {"k" * 65: "v"}}), "metadata"),
     (json.dumps({"prompt": "a", "tokens": 5, "metadata": {str(i): "" for i in range(17)}}), "metadata"),
+    ('{"prompt":"a","tokens":5,"stop":""}', "stop"),
+    ('{"prompt":"a","tokens":5,"stop":5}', "stop"),
     (json.dumps({"prompt": "a", "tokens": 5, "stop": ["x"] * 17}), "stop"),
     (json.dumps({"prompt": "a", "tokens": 5, "stop": "é" * 129}), "stop"),
 ]
@@ -173,6 +175,28 @@ async def test_a_wrong_field_is_named(front: Front, body: str, field: str) -> No
     document = problem(await front.client.post("/v1/jobs", content=body), 422, "invalid_request")
     assert any(error["field"].startswith(field) for error in document["errors"]), document
     assert not any(mark in json.dumps(document["errors"]) for mark in ("function", " at 0x")), document
+
+
+@pytest.mark.parametrize(
+    ("stop", "field", "message"),
+    [
+        ("", "stop", "must not be empty"),
+        ([""], "stop.0", "must not be empty"),
+        (5, "stop", "must be a string or a list of strings"),
+    ],
+)
+async def test_a_wrong_stop_is_one_fault(front: Front, stop: Any, field: str, message: str) -> None:
+    document = problem(
+        await front.client.post("/v1/jobs", json={**FINE, "stop": stop}), 422, "invalid_request"
+    )
+    assert document["errors"] == [{"field": field, "message": message}]
+
+
+async def test_a_multiplier_below_1_is_told_its_range(front: Front) -> None:
+    document = problem(
+        await front.client.post("/v1/jobs", json={**FINE, "multiplier": 0.5}), 422, "invalid_request"
+    )
+    assert document["detail"] == "multiplier: must be 1 or more, and at most 100"
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "é"])
@@ -207,7 +231,15 @@ async def test_wrong_addresses_methods_and_parameters(front: Front) -> None:
     reply = await front.client.put("/v1/jobs")
     problem(reply, 405, "method_not_allowed")
     assert reply.headers["allow"] == "GET, POST"
-    for query in ("limit=0", "limit=101", "limit=x", "cursor=abc", "cursor=" + "9" * 30):
+    for query in (
+        "limit=0",
+        "limit=101",
+        "limit=x",
+        "limit=2.0",
+        "limit=1_0",
+        "cursor=abc",
+        "cursor=" + "9" * 30,
+    ):
         problem(await front.client.get(f"/v1/jobs?{query}"), 422, "invalid_request")
     for query in ("cursor=x", "cursor=1-", "cursor=99999999999999999999-1", "cursor=0-0"):
         problem(await front.client.get(f"/v1/account/ledger?{query}"), 422, "invalid_request")

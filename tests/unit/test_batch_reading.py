@@ -136,8 +136,20 @@ async def test_a_wrong_item(small: Settings, item: Any, field: str, message: str
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ({"tokens": 5}, "send `prompts` or `items`, and not both"),
-        ({"prompts": ["a"], "items": [], "tokens": 5}, "and not both"),
+        (
+            {"tokens": 5},
+            "`prompts` or `items` is missing; JSON lines are sent with `Content-Type: application/jsonl`",
+        ),
+        ({"prompt": "a", "tokens": 5}, "is missing; JSON lines are sent with"),
+        ({"prompts": ["a"], "items": [], "tokens": 5}, "exclude each other"),
+        (
+            {"prompts": ["a"], "tokens": 5, "multiplier": 0.5},
+            "multiplier: must be 1 or more, and at most 100",
+        ),
+        (
+            {"items": [{"prompt": "a", "multiplier": 0}], "tokens": 5},
+            "multiplier: must be 1 or more, and at most 100",
+        ),
         ({"prompts": [], "tokens": 5}, "something in it"),
         ({"prompts": "a", "tokens": 5}, "must be a list"),
         ({"prompts": [1], "tokens": 5}, "item 0: prompt: Input should be a valid string"),
@@ -206,6 +218,13 @@ async def test_an_option_stands_in_one_place(small: Settings) -> None:
     assert ask.drafts[0].body.tokens == 5
     with pytest.raises(InvalidRequest, match="tokens: is given in the query and in the body"):
         await of_object(small, {"prompts": ["a"], "tokens": 5}, "tokens=5")
+
+
+async def test_lines_that_are_not_said_to_be_lines_are_told_how_to_say_so(small: Settings) -> None:
+    with pytest.raises(
+        BadRequest, match=r"is not JSON: Extra data.*sent with `Content-Type: application/jsonl`"
+    ):
+        await of_object(small, b'{"prompt": "a"}\n{"prompt": "b"}\n')
 
 
 def test_metadata_in_the_query_is_json() -> None:
