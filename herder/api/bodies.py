@@ -100,7 +100,7 @@ class Offer(SamplingOptions):
     )
     share_prefix: bool = Field(
         False,
-        description="other accounts that say so too may begin where this one's prompts do, and this one where theirs do",
+        description="accounts that say so may begin their prompts with what the others' have left in the cache",
     )
     metadata: dict[
         Annotated[Text, Field(min_length=1, max_length=METADATA_KEY_CHARS_MAX)],
