@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Pause = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         default=15_000, ge=100, description="longest that one attempt to deliver a webhook may take"
     )
     webhook_host_concurrency: int = Field(
-        default=8, ge=1, description="attempts at one host at the same time"
+        default=8, ge=1, description="attempts at one host at the same time, of one account"
     )
     webhook_endpoints_max: int = Field(
         default=1_000, ge=1, description="webhook addresses (without their query) of one account"
@@ -197,8 +197,10 @@ class Settings(BaseSettings):
         default=("herd-tiny",),
         description="comma-separated models: herd-tiny, a GGUF file, hf:owner/repo/file.gguf, or name=any of these",
     )
-    model_sha256: str = Field(
-        default="", pattern=r"^([0-9a-f]{64})?$", description="expected SHA-256 of the model file"
+    model_sha256: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="comma-separated SHA-256 digests, or files of them, one a line: with any given, a worker serves "
+        "only model files that are on the list",
     )
     slots: int = Field(default=4, ge=1, le=256, description="jobs a worker decodes at once")
     ctx: int = Field(
@@ -213,12 +215,43 @@ class Settings(BaseSettings):
     drain_ms: int = Field(
         default=30_000, ge=0, description="how long a stopping worker finishes jobs before it hands them back"
     )
+    watchdog_ms: int = Field(
+        default=30_000,
+        ge=0,
+        description="a worker that has work and finishes no step for this long ends, so that another starts; more than "
+        "the lease, 0 for never",
+    )
+    recycle_jobs: int = Field(
+        default=0,
+        ge=0,
+        description="jobs after which a worker makes room for a fresh process, or up to a quarter more; 0 for never",
+    )
+    recycle_growth_mb: int = Field(
+        default=2_048,
+        ge=0,
+        description="growth of a warm worker's own memory after which it makes room for a fresh process; 0 for never",
+    )
+    sandbox: bool = Field(
+        default=False,
+        description="workers write nowhere and connect to nothing but Redis's port; Linux 6.7 or later (Landlock)",
+    )
 
     # Logs
     log_level: str = Field(
         default="info", pattern=r"^(debug|info|warning|error)$", description="least level that is logged"
     )
     log_json: bool = Field(default=False, description="log JSON lines")
+
+    @field_validator("watchdog_ms")
+    @classmethod
+    def _outlasts_the_lease(cls, value: int, info: ValidationInfo) -> int:
+        """A worker that is merely slow loses its jobs before it is ended."""
+        lease_ms = info.data.get("lease_ms", 0)
+        if 0 < value <= lease_ms:
+            raise ValueError(
+                f"{value} ms is not more than the lease of {lease_ms} ms; raise it, or 0 for none"
+            )
+        return value
 
     @field_validator("tls_cert", "tls_key", mode="before")
     @classmethod
@@ -241,7 +274,8 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "model", "cors_origins", "trusted_proxies", "webhook_allow", "webhook_ports", "webhook_schedule_s",
+        "model", "model_sha256", "cors_origins", "trusted_proxies", "webhook_allow", "webhook_ports",
+        "webhook_schedule_s",
         mode="before",
     )  # fmt: skip
     @classmethod

@@ -23,6 +23,8 @@ LAST_LINES_S = 1.0  # how long an ended child's output is read, which its own ch
 LINE_BYTES_MAX = 64 * 1024
 # A child that ends so has said why, and would say the same again: a wrong setting, a model that is not one.
 EXITS_FOR_GOOD = frozenset({2, 3})
+# A child that ends so has left in good order and wants a fresh process in its place.
+EXIT_FRESH = 6
 NOT_STARTED = 127
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -92,11 +94,15 @@ class Child:
                 return code
             healthy = loop.time() - started >= HEALTHY_S
             self.restarts += 1
-            self.print_line(self.name, f"ended with {_told(code)}")
+            fresh = code == EXIT_FRESH
+            self.print_line(
+                self.name, "has left for a fresh process" if fresh else f"ended with {_told(code)}"
+            )
             if self.ended_by_itself is not None and await self.ended_by_itself(code):
                 healthy = True
-            pause_s = backoff_s(pause_s, healthy)
-            self.print_line(self.name, f"is started again in {pause_s:.1f} s")
+            pause_s = 0.0 if fresh else backoff_s(pause_s, healthy)
+            if not fresh:
+                self.print_line(self.name, f"is started again in {pause_s:.1f} s")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()

@@ -23,7 +23,7 @@ from herder.errors import HerderError, SetupError
 from herder.ports import check_port, free_port, reachable
 from herder.settings import Settings, model_name
 from herder.sources import as_environment
-from herder.supervisor import Child, Print, oom_kills, prefixed_printer
+from herder.supervisor import EXIT_FRESH, Child, Print, oom_kills, prefixed_printer
 
 READY_S = 120.0
 API_STOP_S = 10.0
@@ -159,7 +159,8 @@ class Herd:
         def command() -> list[str]:
             current["id"] = f"{name}-{secrets.token_hex(4)}"
             current["oom_kills"] = oom_kills()
-            return [sys.executable, "-m", "worker.main", "--id", current["id"], "--model", model]
+            argv = [sys.executable, "-m", "worker.main", "--supervised"]
+            return [*argv, "--id", current["id"], "--model", model]
 
         async def ended_by_itself(code: int) -> bool:
             # Nobody need wait for the lease: the supervisor knows that its child is dead.
@@ -171,7 +172,7 @@ class Herd:
                     killed = code == -signal.SIGKILL
                     # The kernel's own count tells a kill from outside from one for want of memory.
                     outside = killed and oom_kills() == current["oom_kills"] != ""
-                    died = code != 0 and not outside
+                    died = code not in {0, EXIT_FRESH} and not outside
                     taken = await broker.release(current["id"], None, died=died, killed=killed)
                     await broker.leave(current["id"])
                     if taken:

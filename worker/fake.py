@@ -2,11 +2,13 @@
 
 Every byte is a token. The answer follows from the prompt alone, so a re-run repeats it, and a wrong position, a lost
 row or a cache that holds something else is an assertion here. A prompt can ask for trouble: `[[say:TEXT]]` answers
-TEXT and ends, `[[fail]]` fails the decode, `[[crash]]` kills the process, `[[hang]]` never returns.
+TEXT and ends, `[[fail]]` fails the decode, `[[crash]]` kills the process, `[[hang]]` never returns, `[[seize]]` never
+returns and keeps the GIL.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -155,6 +157,8 @@ def script(prompt: bytes) -> list[int]:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "[[hang]]" in text:
         threading.Event().wait()
+    if "[[seize]]" in text:
+        ctypes.PyDLL(None).pause()  # native code that never gives the GIL back
     if "[[fail]]" in text:
         raise StepFailed("the prompt asked for it")
     said = re.search(r"\[\[say:(.*?)\]\]", text, re.DOTALL)

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from herder.errors import Unavailable
+from herder.logs import get_logger
 from herder.protocol import (
     Chunk,
     ChunkReply,
@@ -36,6 +37,8 @@ GIVE_UP_S = 600.0
 """A worker that has not reached Redis for so long ends; whoever supervises it starts another."""
 
 Reply = TypeVar("Reply")
+
+log = get_logger(__name__)
 
 
 class LeaseBroker(Protocol):
@@ -181,8 +184,13 @@ class Leases:
         due = outbox.settlements()
         replies = await asyncio.gather(*map(told, due))
         answered = [(s, reply) for s, reply in zip(due, replies, strict=True) if reply is not None]
-        for settlement, _ in answered:
+        for settlement, reply in answered:
             outbox.forget((settlement.job_id, settlement.attempt))
+            log.info(
+                "settled", job=settlement.job_id, outcome=settlement.outcome.value, reply=reply.value,
+                prompt_tokens=settlement.prompt_tokens, cached_tokens=settlement.cached_tokens,
+                completion_tokens=settlement.completion_tokens, error=settlement.error_code,
+            )  # fmt: skip
         return answered
 
     async def hand_back(self, held: Sequence[Key]) -> None:

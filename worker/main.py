@@ -25,6 +25,7 @@ from herder.errors import RedisUnavailable, SetupError
 from herder.settings import Settings
 from worker import models
 from worker.cards import model_card, vocabulary
+from worker.digests import read_allowed
 from worker.engine import Engine, ModelUnusable
 from worker.fake import FakeEngine
 from worker.gguf import Header
@@ -38,6 +39,8 @@ EXIT_BAD_MODEL = 3
 """The model cannot be served; starting again will not help until the file is another."""
 EXIT_NO_REDIS = 4
 """Redis could not be reached; starting again may help."""
+EXIT_FRESH = 6
+"""It has left, and a fresh process is to take its place at once; without a supervisor of ours it is 0."""
 
 log = logs.get_logger("worker.main")
 
@@ -48,7 +51,9 @@ class Plan:
 
     settings: Settings
     spec: models.ModelSpec
+    allowed: frozenset[str] | None
     worker_id: str
+    supervised: bool
     fake: bool
     fake_step_ms: float
 
@@ -67,10 +72,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=int, help="threads; 0: every core")
     p.add_argument("--gpu-layers", type=int, help="layers on the GPU; -1: all")
     p.add_argument("--drain-ms", type=int, help="how long a stopping worker finishes jobs")
-    p.add_argument("--sha256", help="expected SHA-256 of the model file")
+    p.add_argument("--sha256", help="SHA-256 digests that the model file may have, or files of them")
     p.add_argument(
         "--engine", choices=("llama", "fake"), default="llama", help="fake: scripted answers, for tests"
     )
+    p.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     p.add_argument("--fake-step-ms", type=float, default=0.0, help=argparse.SUPPRESS)
     return p
 
@@ -92,7 +98,10 @@ def read_plan(arguments: list[str]) -> Plan:
     if flags.name:
         spec = models.parse_spec(f"{flags.name}={spec.source}")
     worker_id = flags.id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    return Plan(settings, spec, worker_id, flags.engine == "fake", flags.fake_step_ms)
+    allowed = read_allowed(settings.model_sha256)
+    return Plan(
+        settings, spec, allowed, worker_id, flags.supervised, flags.engine == "fake", flags.fake_step_ms
+    )
 
 
 def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
@@ -102,7 +111,7 @@ def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
         engine = FakeEngine(slots=settings.slots, context=settings.ctx or 4096, step_ms=plan.fake_step_ms)
         return engine, None
     path = models.locate(plan.spec, settings.data_dir)
-    header = models.check(path, settings.model_sha256)
+    header = models.check(path, plan.allowed)
     # Native and slow to load: only a worker that has a sound model pays for it.
     from worker.llama import LlamaEngine
 
@@ -116,8 +125,8 @@ def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
     return engine_of, header
 
 
-async def serve(plan: Plan, engine: Engine, header: Header | None) -> bool:
-    """Run until stopped; whether the engine is at rest, so that it can be closed."""
+async def serve(plan: Plan, engine: Engine, header: Header | None) -> Runner:
+    """Run until stopped; the runner that has stopped."""
     settings = plan.settings
     broker = await connect(settings)
     try:
@@ -129,6 +138,9 @@ async def serve(plan: Plan, engine: Engine, header: Header | None) -> bool:
                 drain_ms=settings.drain_ms,
                 queue_bell=broker.keys("queue_bell", card.model),
                 worker_bell=broker.keys("worker_bell", plan.worker_id),
+                watchdog_ms=settings.watchdog_ms,
+                recycle_jobs=settings.recycle_jobs,
+                recycle_growth_mb=settings.recycle_growth_mb,
             )
             runner = Runner(engine, leases, bell, options)
             loop = asyncio.get_running_loop()
@@ -138,7 +150,7 @@ async def serve(plan: Plan, engine: Engine, header: Header | None) -> bool:
                 "serving", model=card.model, worker=plan.worker_id, slots=settings.slots, context=card.context
             )
             await runner.run()
-            return not runner.mid_step
+            return runner
     finally:
         await broker.close()
 
@@ -157,7 +169,7 @@ def run(arguments: list[str]) -> int:
         print(f"herder-worker: {error}", file=sys.stderr)
         return EXIT_BAD_MODEL
     try:
-        at_rest = asyncio.run(serve(plan, engine, header))
+        runner = asyncio.run(serve(plan, engine, header))
     except SetupError as error:
         print(f"herder-worker: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -170,9 +182,9 @@ def run(arguments: list[str]) -> int:
             return EXIT_NO_REDIS
         log.exception("crashed")
         return EXIT_CRASHED
-    if at_rest:
+    if not runner.mid_step:
         engine.close()
-    return 0
+    return EXIT_FRESH if runner.retired and plan.supervised else 0
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ Redis or of jobs.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from worker.digests import check_allowed, other_parts
 from worker.engine import ModelUnusable
 from worker.gguf import BadGguf, Header, read_header
 
@@ -96,23 +96,23 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def check(path: Path, sha256: str = "") -> Header:
-    """Everything that can be wrong with the file, found without loading it here. Raises ModelUnusable."""
-    if sha256 and (found := _digest(path)) != sha256:
-        raise ModelUnusable(f"{path}: its SHA-256 is {found}, not {sha256}; delete it and fetch it again")
+def check(path: Path, allowed: frozenset[str] | None = None) -> Header:
+    """Everything that can be wrong with the file, found without loading it here; with a list, it is on the list.
+
+    Raises ModelUnusable.
+    """
     try:
+        if allowed is not None:
+            check_allowed(path, allowed)
         header = read_header(path)
+        for part in other_parts(path, header) if allowed is not None else []:
+            check_allowed(part, allowed or frozenset())
     except (BadGguf, OSError, ValueError) as error:
         raise ModelUnusable(f"{path}: {error}; fetch it again or name another .gguf file") from error
     if header.tensors == 0:
         raise ModelUnusable(f"{path}: a vocabulary without a model (no tensors); name a complete .gguf file")
     _probe(path)
     return header
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _probe(path: Path) -> None:

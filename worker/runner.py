@@ -1,6 +1,6 @@
 """The worker's loop: lease → admit → plan → decode → apply → report.
 
-Seven tasks share one event loop. One of them hands steps to the engine's own thread, one after the other; the others
+Eight tasks share one event loop. One of them hands steps to the engine's own thread, one after the other; the others
 talk to the broker meanwhile. The scheduler is touched only between steps. Must not know of llama_cpp or of Redis.
 """
 
@@ -15,18 +15,21 @@ from dataclasses import dataclass
 
 from herder.logs import get_logger
 from herder.protocol import ChunkReply, RenewReply, SettleReply, WorkerStats
+from worker.bells import LISTEN_S, on_message, on_queue
 from worker.drain import Drain
 from worker.engine import Engine, KvFull, Step, StepFailed
 from worker.intake import Intake
 from worker.leases import Doorbell, Leases
 from worker.outbox import Outbox
+from worker.progress import Progress
 from worker.pulse import Pulse, wait
+from worker.recycle import Recycling
 from worker.scheduler import Scheduler
 from worker.sequence import Key, Sequence
+from worker.watchdog import Watchdog
 
 COALESCE_S = 0.03
 POLL_S = 2.0
-LISTEN_S = 30.0
 QUIET_S = 5.0
 """How long a stop waits for last calls."""
 UNSETTLED_MAX = 2
@@ -37,12 +40,15 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """Times in milliseconds, and the two channels to listen on."""
+    """Times in milliseconds, the two channels to listen on, and when to end by itself (0: never)."""
 
     lease_ms: int
     drain_ms: int
     queue_bell: str
     worker_bell: str
+    watchdog_ms: int = 0
+    recycle_jobs: int = 0
+    recycle_growth_mb: int = 0
 
 
 class Runner:
@@ -58,28 +64,35 @@ class Runner:
     ) -> None:
         self._engine = engine
         self._leases = leases
-        self._bell = bell
-        self._options = options
-        self._now = now
+        self._bell, self._options = bell, options
         self._scheduler = Scheduler(engine.facts)
         self._outbox = Outbox()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._intake = Intake()
-        self._jobs_done = 0
-        self._leasing = False
-        self._step_began: float | None = None
+        self._jobs_done, self._leasing = 0, False
+        self._progress = Progress(now)
         self._work, self._room = asyncio.Event(), asyncio.Event()
         self._fresh, self._urgent = asyncio.Event(), asyncio.Event()
         self._pulse = Pulse(self, leases, options.lease_ms)
         self._drain = Drain(options.drain_ms)
+        self._watchdog = Watchdog(self._progress, lambda: self._unfinished, options.watchdog_ms)
+        self._recycling = Recycling(options.recycle_jobs, options.recycle_growth_mb)
 
     # --- from outside ------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """The first call drains: lease nothing new, finish what runs. A second one hands everything back at once."""
         self._drain.tell()
+        self._wake()
+
+    def _wake(self) -> None:
         for event in (self._room, self._work, self._fresh, self._urgent):
             event.set()
+
+    @property
+    def retired(self) -> bool:
+        """Whether it makes room for a fresh process."""
+        return self._drain.retired
 
     @property
     def stats(self) -> WorkerStats:
@@ -110,23 +123,28 @@ class Runner:
     @property
     def mid_step(self) -> bool:
         """Whether the engine is in the middle of a step (a wedged one always is)."""
-        return self._step_began is not None
+        return self._progress.mid_step
 
     @property
     def wedged(self) -> bool:
         """Whether a step has taken so long that another worker had better run its jobs."""
-        began = self._step_began
-        return began is not None and self._now() - began > self._options.lease_ms / 2000
+        return self._progress.step_s > self._options.lease_ms / 2000
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether anything is yet to come of the engine."""
+        return self.mid_step or len(self._outbox) > self._outbox.unsettled
 
     async def run(self) -> None:
         """Serve until stopped. Raises RedisGone, or whatever broke: a worker that is in doubt ends."""
         await self._leases.register(self.stats)
-        loops = [self._decode_loop, self._report_loop, self._pulse.renewing, self._pulse.telling]
-        loops += [self._queue_bell_loop, self._worker_bell_loop]
+        loops = [self._decode_loop(), self._report_loop(), self._pulse.renewing(), self._pulse.telling()]
+        loops += [on_queue(self._bell, self._options.queue_bell, self._room.set), self._watchdog.watching()]
+        loops += [on_message(self._bell, self._options.worker_bell, self._cancel, self._pulse.hurry)]
         try:
             async with asyncio.TaskGroup() as group:
                 leasing = group.create_task(self._lease_loop())
-                tasks = [leasing, *(group.create_task(loop()) for loop in loops)]
+                tasks = [leasing, *(group.create_task(loop) for loop in loops)]
                 await self._drain.until_told()
                 log.info("draining", held=len(self._outbox))
                 await self._drain.until_over()
@@ -170,6 +188,8 @@ class Runner:
         kv_free = self._scheduler.kv_free - self._intake.reserved
         leases = await self._leases.take(self._engine.facts, slots=free, kv_free=max(kv_free, 0))
         sequences = [Sequence(lease) for lease in leases or ()]
+        if not self._unfinished:
+            self._progress.moved()
         # Before anything else, since renewing and handing back begin now.
         for sequence in sequences:
             self._outbox.track(sequence)
@@ -201,21 +221,22 @@ class Runner:
             await self._work.wait()
 
     async def _run_step(self, step: Step) -> None:
-        began = self._step_began = self._now()
+        self._progress.began()
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._engine.step, step)
         try:
             sampled = await running
         except KvFull:
+            self._progress.ended()
             log.warning("kv cache full", rows=len(step.rows))
             told = self._scheduler.refused(step)
         except StepFailed as error:
+            self._progress.ended()
             log.error("step failed", rows=len(step.rows), reason=str(error))
             told = self._scheduler.failed(step, str(error))
         else:
-            elapsed_ms = (self._now() - began) * 1000
+            # Not in a `finally`: a step that was abandoned is still under way in the engine's thread.
+            elapsed_ms = self._progress.ended()
             told = self._scheduler.apply(step, sampled, elapsed_ms, self._engine.piece, self._engine.ends)
-        # Not in a `finally`: a step that was abandoned is still under way in the engine's thread.
-        self._step_began = None
         self._tell(told)
 
     def _tell(self, sequences: list[Sequence]) -> None:
@@ -254,13 +275,11 @@ class Runner:
                 self._give_up(key)
             else:
                 self._cancel(key[0])
-        for settlement, reply_word in await self._leases.settle(self._outbox):
-            self._jobs_done += reply_word is SettleReply.OK
-            log.info(
-                "settled", job=settlement.job_id, outcome=settlement.outcome.value, reply=reply_word.value,
-                prompt_tokens=settlement.prompt_tokens, cached_tokens=settlement.cached_tokens,
-                completion_tokens=settlement.completion_tokens, error=settlement.error_code,
-            )  # fmt: skip
+        for _, word in await self._leases.settle(self._outbox):
+            self._jobs_done += word is SettleReply.OK
+        if not self._drain.told and self._recycling.due(self._jobs_done):
+            self._drain.retire()
+            self._wake()
         return self._outbox.clear
 
     def _cancel(self, job_id: str) -> None:
@@ -273,26 +292,9 @@ class Runner:
         self._intake.lose(key)
         self._work.set()
 
-    # --- listen -----------------------------------------------------------------------------------------
-
     def renewed(self, key: Key, reply: RenewReply) -> None:
         """What a renewal said of an attempt."""
         if reply is RenewReply.CANCEL:
             self._cancel(key[0])
         elif reply is RenewReply.LOST and key in self._outbox.held:
             self._give_up(key)
-
-    async def _queue_bell_loop(self) -> None:
-        async with self._bell.listen(self._options.queue_bell) as listener:
-            while True:
-                if await listener.next(LISTEN_S) is not None:
-                    self._room.set()
-
-    async def _worker_bell_loop(self) -> None:
-        async with self._bell.listen(self._options.worker_bell) as listener:
-            while True:
-                message = await listener.next(LISTEN_S)
-                if message:
-                    self._cancel(message.decode("utf-8", "replace"))
-                elif message is not None:
-                    self._pulse.hurry()

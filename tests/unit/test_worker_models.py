@@ -77,10 +77,6 @@ def test_a_broken_file_is_one_clear_line(trouble: str, tmp_path: Path) -> None:
 
 def test_a_sound_file_passes() -> None:
     assert check(HERD_TINY).tensors > 0
-    digest = hashlib.sha256(HERD_TINY.read_bytes()).hexdigest()
-    assert check(HERD_TINY, digest).tensors > 0
-    with pytest.raises(ModelUnusable, match="SHA-256"):
-        check(HERD_TINY, "0" * 64)
 
 
 def test_a_header_is_never_read_past_its_end(tmp_path: Path) -> None:
