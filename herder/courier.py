@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import structlog
@@ -25,7 +27,7 @@ from herder.batches import Batches
 from herder.broker import Broker, connect
 from herder.deliveries import CLAIM_MARGIN_MS
 from herder.egress import Egress, Policy
-from herder.errors import SetupError
+from herder.errors import SetupError, Unavailable
 from herder.feeding import feed_round
 from herder.posting import CALLBACKS_A_ROUND, BrokenOff, Posting
 from herder.settings import Settings
@@ -35,7 +37,8 @@ CHORES_MAX = 10  # jobs beside them, so that no number of slow receivers holds u
 ROUNDS_MAX = 20
 CHORE_S_MAX = 20
 FEED_S_MAX = 0.8  # of each second
-ATTEMPT_TRIES_MAX = 5  # of one arq job: how many couriers may be stopped in the middle of it
+TRIES_MAX = 5  # of one arq job: how many couriers may be stopped in the middle of it
+OUTAGE_S = 1.5  # of Redis, after which it is told
 POLL_S = 0.25
 GATHER_S = 0.02  # attempts that end so close together make room with one claim
 CLOSE_S_MAX = 3.0
@@ -43,6 +46,46 @@ CLOSE_S_MAX = 3.0
 _log = structlog.get_logger("courier")
 
 
+class Outage:
+    """Whether there is no Redis to work on: told once, if it lasts, and not by every chore of every second.
+
+    One that is gone for good ends arq, and with it this courier, which then says so.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._told = False
+
+    def failed(self, why: str) -> None:
+        """Something could not be done."""
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        if not self._told and now - self._since >= OUTAGE_S:
+            self._told = True
+            _log.warning("the courier goes on later", why=why)
+
+    def over(self) -> None:
+        """Something could be done."""
+        self._since, self._told = None, False
+
+
+def outliving(job: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The same, for arq: without Redis it is left to the next second, or to the lapse of what was claimed."""
+
+    @functools.wraps(job)
+    async def tried(ctx: dict[str, Any], *arguments: Any) -> None:
+        broker: Broker = ctx["broker"]
+        try:
+            await broker.fetch(job(ctx, *arguments))
+        except Unavailable as error:
+            ctx["outage"].failed(error.detail)
+        else:
+            ctx["outage"].over()
+
+    return tried
+
+
+@outliving
 async def sweep(ctx: dict[str, Any]) -> None:
     """Requeue what lapsed; forget what is gone."""
     broker: Broker = ctx["broker"]
@@ -51,11 +94,13 @@ async def sweep(ctx: dict[str, Any]) -> None:
         _log.info("leases lapsed", lapsed=lapsed, quarantined=quarantined)
 
 
+@outliving
 async def feed(ctx: dict[str, Any]) -> None:
     """Batches go on where no herder feeds them: after a restart, or where a line was full."""
     await feed_round(Batches(ctx["broker"]), FEED_S_MAX)
 
 
+@outliving
 async def collect(ctx: dict[str, Any]) -> None:
     """Callbacks become deliveries, and attempts that are due become arq jobs, as long as there are any."""
     posting: Posting = ctx["posting"]
@@ -69,6 +114,7 @@ async def collect(ctx: dict[str, Any]) -> None:
                 return
 
 
+@outliving
 async def attempt(ctx: dict[str, Any], delivery: str, number: int) -> None:
     """Make one attempt to deliver a webhook; then there is room for another."""
     posting: Posting = ctx["posting"]
@@ -143,6 +189,7 @@ async def courier(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
             "broker": broker,
             "posting": posting,
             "claims": claims,
+            "outage": Outage(),
             "collecting": asyncio.Lock(),
         }
         running = asyncio.create_task(worker.async_run())
@@ -160,12 +207,12 @@ def _worker(settings: Settings) -> Worker:
     seconds = set(range(60))
     chores = [
         cron(
-            chore,
+            cast("Any", chore),
             name=f"{prefix}:{chore.__name__}",
             second=seconds,
             keep_result=0,
             timeout=CHORE_S_MAX,
-            max_tries=1,
+            max_tries=TRIES_MAX,
         )
         for chore in (sweep, feed, collect)
     ]
@@ -174,7 +221,7 @@ def _worker(settings: Settings) -> Worker:
         name=f"{prefix}:attempt",
         keep_result=0,
         timeout=(settings.webhook_timeout_ms + CLAIM_MARGIN_MS) / 1000,
-        max_tries=ATTEMPT_TRIES_MAX,
+        max_tries=TRIES_MAX,
     )
     return Worker(
         functions=[making],
@@ -182,7 +229,7 @@ def _worker(settings: Settings) -> Worker:
         queue_name=f"{prefix}:arq:queue",
         health_check_key=f"{prefix}:arq:health",
         redis_settings=redis_settings(settings.redis_url),
-        job_serializer=lambda job: json.dumps(job).encode(),
+        job_serializer=lambda job: json.dumps(job, default=str).encode(),  # how it failed is an exception
         job_deserializer=json.loads,
         keep_result=0,
         max_jobs=ATTEMPTS_MAX + CHORES_MAX,

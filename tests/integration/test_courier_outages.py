@@ -1,0 +1,82 @@
+"""A courier and a Redis that goes away: a line in its log, no traceback; what it leaves behind is done by the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis.asyncio
+from arq.worker import JobExecutionFailed
+from structlog.testing import capture_logs
+
+from herder.broker import Broker, connect
+from herder.courier import Outage, _worker, collect, courier, feed, sweep
+from herder.settings import Settings
+
+WAIT_S = 30.0
+TICK_S = 0.05
+
+
+async def test_a_chore_without_redis_is_let_go_by_and_told_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broker = await connect(settings)
+    gone = Broker(redis.asyncio.Redis.from_url(f"unix://{tmp_path}/gone.sock"), settings)
+    lost: dict[str, Any] = {"broker": gone, "outage": Outage(), "collecting": asyncio.Lock()}
+    lost |= {"posting": SimpleNamespace(collect=gone.ping), "claims": None}
+    clock = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    try:
+        with capture_logs() as logged:
+            for chore in (sweep, feed, collect):
+                await chore(lost)
+            assert logged == []
+            clock += 2
+            for chore in (sweep, feed, collect):
+                await chore(lost)
+            (line,) = logged
+            assert (line["event"], "cannot be reached" in line["why"]) == ("the courier goes on later", True)
+            await sweep(lost | {"broker": broker})
+            await sweep(lost)
+            assert len(logged) == 1, "a new outage has its own time"
+    finally:
+        await gone.close()
+        await broker.close()
+
+
+async def test_the_queue_can_be_written_with_whatever_a_job_came_to(settings: Settings) -> None:
+    written = _worker(settings).job_serializer
+    assert written is not None
+    assert b"max 1 retries" in written({"r": JobExecutionFailed("max 1 retries exceeded")})
+
+
+async def test_a_chore_that_died_with_its_courier_is_done_by_the_next(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """arq counts the tries in Redis, where they outlive the courier."""
+    name, key = f"{settings.redis_prefix}:feed", f"{settings.redis_prefix}:arq:queue"
+    broker = await connect(settings)
+    tick = asyncio.Event()
+    caplog.set_level(logging.WARNING, "arq.worker")
+    try:
+        earlier = _worker(settings)
+        job = earlier.job_serializer
+        assert job is not None
+        left: dict[str, Any] = {"t": None, "f": name, "a": [], "k": {}, "et": 1}
+        await broker.redis.set(f"arq:job:{name}:left", job(left))
+        await broker.redis.set(f"arq:retry:{name}:left", 1)
+        await broker.redis.zadd(key, {f"{name}:left": 1})
+        async with courier(settings), asyncio.timeout(WAIT_S):
+            while await broker.redis.zscore(key, f"{name}:left") is not None:
+                try:
+                    await asyncio.wait_for(tick.wait(), TICK_S)
+                except TimeoutError:
+                    continue
+        assert [record.getMessage() for record in caplog.records] == []
+    finally:
+        await broker.close()
