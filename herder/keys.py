@@ -70,7 +70,9 @@ TABLE: dict[str, Key] = {
     "endpoints": Key("endpoints:{}", "hash", "permanent", "an account's webhook addresses → endpoint id"),
     "delivery": Key("delivery:{}", "hash", "job", "a webhook: its body, its attempts, what came of them"),
     "deliveries": Key("deliveries:{}", "zset", "permanent", "delivery ids of an account by creation time"),
-    "due_lanes": Key("due-lanes", "zset", "live", "lanes (account@host) by when something can next be done for them"),
+    "due_lanes": Key(
+        "due-lanes", "zset", "live", "lanes (account@host) by when something can next be done for them"
+    ),
     "due": Key("due:{}", "zset", "live", "a lane's deliveries by when their next attempt is due"),
     "flights": Key("flights:{}", "zset", "live", "a lane's attempts under way by when they are given up"),
     "failures": Key("failures:{}", "string", "ttl", "a lane's attempts that failed in a row"),

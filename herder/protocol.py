@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from herder.brief import Brief
+from herder.choices import Choice
 from herder.lifecycle import Status
 from herder.pricing import Terms
 
@@ -105,13 +106,18 @@ class RenewReply(StrEnum):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive tokens of one attempt: the index of the first (from 0), how many, and their text."""
+    """Consecutive tokens of one attempt: the index of the first (from 0), how many, and their text.
+
+    Where a job has several answers, `choice` says which of them it belongs to; the index counts the tokens of all, in
+    the order in which they are sent.
+    """
 
     job_id: str
     attempt: int
     first_index: int
     token_count: int
     text: str
+    choice: int | None = None
 
 
 class ChunkReply(StrEnum):
@@ -134,7 +140,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Settlement:
-    """The end of an attempt. `captured` is computed with `pricing.capture` (0 for FAILED); `error_code` only there."""
+    """The end of an attempt. `captured` is computed with `pricing.capture` (0 for FAILED); `error_code` only there.
+
+    `completion_tokens` are those of all answers, `text` and `finish_reason` the first one's; `choices` (of several
+    answers) and `logprobs` (where they were asked for) are JSON of `herder.choices`.
+    """
 
     job_id: str
     attempt: int
@@ -147,6 +157,8 @@ class Settlement:
     cached_tokens: int = 0
     error_code: str | None = None
     error_message: str | None = None
+    choices: str | None = None
+    logprobs: str | None = None
 
 
 class SettleReply(StrEnum):
@@ -244,6 +256,9 @@ class JobRecord:
     error_code: str | None
     error_message: str | None
     metadata: dict[str, str]
+    n: int = 1
+    choices: tuple[Choice, ...] = ()
+    logprobs: str | None = None
     worker: str | None = None
     webhook_url: str | None = None
     batch: str | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import redis.asyncio
 import redis.exceptions
 
+from herder.choices import Choice, choices_of
 from herder.clock import Clock
 from herder.keys import Keys
 from herder.lifecycle import Status
@@ -205,6 +206,16 @@ def _decoded(fields: dict[Any, Any]) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in fields.items()}
 
 
+def _choices(fields: dict[str, str]) -> tuple[Choice, ...]:
+    """The answers, as soon as there are any."""
+    text = fields.get("text")
+    if text is None:
+        return ()
+    if "choices" in fields:
+        return choices_of(fields["choices"], text)
+    return (Choice(text, fields.get("finish_reason", ""), int(fields.get("completion_tokens", 0))),)
+
+
 def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:
     """A job's hash as a record."""
 
@@ -236,6 +247,9 @@ def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:
         error_code=fields.get("error_code"),
         error_message=fields.get("error_message"),
         metadata=json.loads(fields.get("metadata", "{}")),
+        n=number("n") or 1,
+        choices=_choices(fields),
+        logprobs=fields.get("logprobs"),
         worker=fields.get("worker"),
         webhook_url=fields.get("webhook_url"),
         batch=fields.get("batch"),

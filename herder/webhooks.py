@@ -40,7 +40,8 @@ def link_to(public_url: str, subject: str) -> str:
 def body_of_job(record: JobRecord, link: str) -> bytes:
     """The job as `GET /v1/jobs/{id}` shows it, with `url` and `truncated`.
 
-    Too large, it loses the end of its text, then its metadata, then the end of its error's message.
+    Too large, it loses its choices and log-probabilities, then the end of its text, then its metadata, then the end of
+    its error's message.
     """
     shown = Job.model_validate(job_fields(record, None, None)).model_dump(mode="json")
     shown |= {"url": link, "truncated": False}
@@ -48,6 +49,10 @@ def body_of_job(record: JobRecord, link: str) -> bytes:
     if _fits(event):
         return _bytes(event)
     shown["truncated"] = True
+    if shown["result"] is not None:
+        shown["result"] |= {"logprobs": None, "choices": []}
+        if _fits(event):
+            return _bytes(event)
     if shown["result"] is not None and _cut(event, shown["result"], "text"):
         return _bytes(event)
     shown["metadata"] = {}

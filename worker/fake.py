@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from itertools import count, islice
 
+from herder.brief import Sampling
 from worker.engine import Drawn, EngineFacts, Step, StepFailed
 
 END = 256
@@ -84,6 +85,7 @@ class FakeEngine:
         sequences = sequences or 2 * slots
         self.cells = FakeCells(sequences)
         self._scripts: list[list[int]] = [[] for _ in range(sequences)]
+        self._sampling = [Sampling() for _ in range(sequences)]
         self._step_ms = step_ms
         self.steps: list[Step] = []
         self._facts = EngineFacts(
@@ -132,6 +134,7 @@ class FakeEngine:
             held = self.cells.tokens[opening.slot]
             assert not opening.prompt or held == list(opening.prompt[: len(held)]), "that is another prompt"
             self._scripts[opening.slot] = []
+            self._sampling[opening.slot] = opening.sampling
         sampled: dict[int, Drawn] = {}
         for row in step.rows:
             cells = self.cells.tokens[row.slot]
@@ -140,18 +143,32 @@ class FakeEngine:
             )
             self.cells.extend(row.slot, row.tokens)
             if row.sample:
-                if not self._scripts[row.slot]:
-                    self._scripts[row.slot] = script(bytes(cells))[::-1]
-                sampled[row.slot] = Drawn(self._scripts[row.slot].pop())
+                sampled[row.slot] = self._drawn(row.slot, bytes(cells))
         assert self.cells.used <= self._facts.kv_tokens, "the scheduler overfilled the cache"
         return sampled
+
+    def _drawn(self, slot: int, cells: bytes) -> Drawn:
+        """The next byte of the slot's script; the likeliest ones are the byte itself and those behind it."""
+        how = self._sampling[slot]
+        if not self._scripts[slot]:
+            # The seed of an answer that is not the first has more bits than any other.
+            self._scripts[slot] = script(cells, choice=how.seed >> 64)[::-1]
+        token = self._scripts[slot].pop()
+        if token == END and how.ignore_eos:
+            self._scripts[slot] = [ord(" ")] * 2_000
+            token = ord(" ")
+        if how.logprobs is None:
+            return Drawn(token)
+        return Drawn(token, -0.25, tuple(((token + i) % END, -0.25 - i) for i in range(how.logprobs)))
 
     def close(self) -> None:
         """See Engine."""
 
 
-def script(prompt: bytes) -> list[int]:
-    """The tokens that answer a prompt, far more than anybody asks for unless the prompt says what to say."""
+def script(prompt: bytes, choice: int = 0) -> list[int]:
+    """The tokens that answer a prompt, far more than anybody asks for unless the prompt says what to say; each of
+    several answers begins with other words.
+    """
     text = prompt.decode("utf-8", "replace")
     if "[[crash]]" in text:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -165,4 +182,5 @@ def script(prompt: bytes) -> list[int]:
     if said:
         return [*said.group(1).encode(), END]
     digest = sha256(prompt).digest()
-    return list(" ".join(WORDS[digest[i % 32] % len(WORDS)] for i in range(2_000)).encode())
+    words = [WORDS[(digest[i % 32] + choice) % len(WORDS)] for i in range(2_000)]
+    return list(" ".join(words).encode())

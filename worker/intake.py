@@ -19,7 +19,7 @@ class Intake:
         self._lost: set[Key] = set()
 
     def __len__(self) -> int:
-        """Jobs that have arrived and are not admitted yet."""
+        """Answers whose jobs have arrived and are not admitted yet."""
         return len(self._arrived)
 
     @property
@@ -27,9 +27,11 @@ class Intake:
         """KV cells that the arrived jobs will take."""
         return sum(sequence.reserved for sequence in self._arrived)
 
-    def arrive(self, sequence: Sequence) -> None:
-        """A job has been leased."""
-        self._arrived.append(sequence)
+    def arrive(self, answers: list[Sequence], prompt: list[int]) -> None:
+        """A job has been leased, with so many answers to make; these are its prompt's tokens."""
+        for sequence in answers:
+            sequence.read(list(prompt))
+        self._arrived += answers
 
     def cancel(self, job_id: str) -> None:
         """A job is to be stopped."""

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from herder.protocol import Chunk, ChunkReply, Settlement
-from worker.sequence import Key, Sequence
+from worker.sequence import Key, Sequence, settlement_of
 
 REWINDS_MAX = 3
 """Times an attempt's whole log is sent again after a GAP (a Redis that came back without its last writes)."""
@@ -18,17 +18,46 @@ REWINDS_MAX = 3
 
 @dataclass
 class Report:
-    """One attempt on its way out: `pending` chunks have no reply yet, `sent` ones have."""
+    """One attempt on its way out, with all its answers: `pending` chunks have no reply yet, `sent` ones have."""
 
-    sequence: Sequence
+    answers: list[Sequence]
     pending: deque[Chunk] = field(default_factory=deque)
     sent: list[Chunk] = field(default_factory=list)
     rewinds: int = 0
 
     @property
-    def unreported(self) -> bool:
-        """Whether text has grown that is in no chunk yet."""
-        return len(self.sequence.text) > self.sequence.reported_chars
+    def failed(self) -> bool:
+        """Whether one answer cannot be made: then the others are not wanted either."""
+        return any(answer.failure is not None for answer in self.answers)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to come."""
+        return self.failed or all(answer.ended for answer in self.answers)
+
+    @property
+    def unreported(self) -> list[Sequence]:
+        """Answers whose text has grown by what is in no chunk yet."""
+        return [a for a in self.answers if len(a.text) > a.reported_chars]
+
+    @property
+    def settles(self) -> bool:
+        """Whether only the settlement is left to be told."""
+        return self.ended and not self.pending and (self.failed or not self.unreported)
+
+    def cut(self) -> None:
+        """A new chunk for each answer whose text has grown."""
+        for answer in self.unreported:
+            chunk = Chunk(
+                job_id=answer.lease.job_id,
+                attempt=answer.lease.attempt,
+                first_index=sum(each.reported_tokens for each in self.answers),
+                token_count=answer.produced - answer.reported_tokens,
+                text=answer.text[answer.reported_chars :],
+                choice=answer.choice if len(self.answers) > 1 else None,
+            )
+            self.pending.append(chunk)
+            answer.reported_tokens, answer.reported_chars = answer.produced, len(answer.text)
 
 
 class Outbox:
@@ -48,16 +77,17 @@ class Outbox:
     @property
     def unsettled(self) -> int:
         """Attempts that have ended and whose settlement is not answered."""
-        return sum(report.sequence.ended for report in self._reports.values())
+        return sum(report.ended for report in self._reports.values())
 
     @property
     def clear(self) -> bool:
         """Whether nothing is left to send: no text, no chunk without a reply, no settlement."""
-        return not any(r.pending or r.unreported or r.sequence.ended for r in self._reports.values())
+        return not any(r.pending or r.unreported or r.ended for r in self._reports.values())
 
-    def track(self, sequence: Sequence) -> None:
-        """A job has been leased."""
-        self._reports[sequence.key] = Report(sequence)
+    def track(self, *answers: Sequence) -> None:
+        """Jobs have been leased; these are all their answers."""
+        for answer in answers:
+            self._reports.setdefault(answer.key, Report([])).answers.append(answer)
 
     def forget(self, key: Key) -> None:
         """Settled, handed back, or another's now."""
@@ -69,18 +99,8 @@ class Outbox:
         Tokens without text of their own (half a character, a possible stop string) go with the chunk that brings it.
         """
         for report in self._reports.values():
-            sequence = report.sequence
-            if report.unreported and not report.pending:
-                report.pending.append(
-                    Chunk(
-                        job_id=sequence.lease.job_id,
-                        attempt=sequence.lease.attempt,
-                        first_index=sequence.reported_tokens,
-                        token_count=sequence.produced - sequence.reported_tokens,
-                        text=sequence.text[sequence.reported_chars :],
-                    )
-                )
-                sequence.reported_tokens, sequence.reported_chars = sequence.produced, len(sequence.text)
+            if not report.pending and not report.failed:
+                report.cut()
         return [chunk for report in self._reports.values() for chunk in report.pending]
 
     def replied(self, chunk: Chunk, reply: ChunkReply) -> None:
@@ -93,6 +113,9 @@ class Outbox:
         elif reply is not ChunkReply.GAP:
             report.pending.remove(chunk)
             report.sent.append(chunk)
+        elif not report.sent:
+            # 0. One of those behind a gap that is known: it is sent again with the others.
+            return
         elif report.rewinds < REWINDS_MAX:
             # 1. Tokens before these are missing over there: send all again, cut as before.
             report.rewinds += 1
@@ -104,8 +127,4 @@ class Outbox:
 
     def settlements(self) -> list[Settlement]:
         """The attempts that have ended and whose text is all told."""
-        return [
-            report.sequence.settlement()
-            for report in self._reports.values()
-            if report.sequence.ended and not report.pending and not report.unreported
-        ]
+        return [settlement_of(report.answers) for report in self._reports.values() if report.settles]

@@ -25,7 +25,7 @@ from worker.progress import Progress
 from worker.pulse import Pulse, wait
 from worker.recycle import Recycling
 from worker.scheduler import Scheduler
-from worker.sequence import Key, Sequence
+from worker.sequence import Key, Sequence, sequences_of
 from worker.watchdog import Watchdog
 
 COALESCE_S = 0.03
@@ -187,23 +187,21 @@ class Runner:
         """Lease for `free` slots; how many came."""
         kv_free = self._scheduler.kv_free - self._intake.reserved
         leases = await self._leases.take(self._engine.facts, slots=free, kv_free=max(kv_free, 0))
-        sequences = [Sequence(lease) for lease in leases or ()]
+        attempts = [sequences_of(lease) for lease in leases or ()]
         if not self._unfinished:
             self._progress.moved()
         # Before anything else, since renewing and handing back begin now.
-        for sequence in sequences:
-            self._outbox.track(sequence)
-        for sequence in sequences:
-            await self._accept(sequence)
-        return len(sequences)
+        self._outbox.track(*(answer for answers in attempts for answer in answers))
+        for answers in attempts:
+            await self._accept(answers)
+        return len(attempts)
 
-    async def _accept(self, sequence: Sequence) -> None:
+    async def _accept(self, answers: list[Sequence]) -> None:
         """Count the prompt's tokens, beside the running step, and put the job where the next step finds it."""
-        lease = sequence.lease
-        sequence.read(await asyncio.to_thread(self._engine.tokenize, lease.brief.prompt))
-        self._intake.arrive(sequence)
+        prompt = await asyncio.to_thread(self._engine.tokenize, answers[0].lease.brief.prompt)
+        self._intake.arrive(answers, prompt)
         self._work.set()
-        log.debug("leased", job=lease.job_id, attempt=lease.attempt, prompt_tokens=sequence.prompt_tokens)
+        log.debug("leased", job=answers[0].lease.job_id, prompt_tokens=len(prompt))
 
     # --- plan → decode → apply ---------------------------------------------------------------------------
 
@@ -275,8 +273,10 @@ class Runner:
                 self._give_up(key)
             else:
                 self._cancel(key[0])
-        for _, word in await self._leases.settle(self._outbox):
+        for settlement, word in await self._leases.settle(self._outbox):
             self._jobs_done += word is SettleReply.OK
+            # Other answers of one that failed may still be under way.
+            self._give_up((settlement.job_id, settlement.attempt))
         if not self._drain.told and self._recycling.due(self._jobs_done):
             self._drain.retire()
             self._wake()

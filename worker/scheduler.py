@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from worker.engine import Drawn, EngineFacts, Opening, Row, Step
 from worker.pace import PrefillPace, Speed
 from worker.prefix import Prefixes
-from worker.sequence import Key, Sequence
+from worker.sequence import Key, Sequence, chances_of
 
 REFUSALS_MAX = 16
 """Steps in a row that the KV cache may refuse before the youngest sequence is given up."""
@@ -197,8 +197,9 @@ class Scheduler:
             prefilled += 0 if sequence.decoding else len(row.tokens)
             sequence.done = row.start + len(row.tokens)
             if row.sample:
-                token = sampled[row.slot].token
-                sequence.take(token, piece(token), ends(token))
+                drawn = sampled[row.slot]
+                token = drawn.token
+                sequence.take(token, piece(token), ends(token), chances_of(drawn, piece))
                 grown.append(sequence)
         self._pace.measured(decoding, prefilled, elapsed_ms)
         self.speed.measured(len(grown), elapsed_ms)

@@ -1,15 +1,23 @@
-"""One leased job while this worker answers it: its tokens, how far they are decoded, its text so far.
+"""One answer of a leased job while this worker makes it: its tokens, how far they are decoded, its text so far.
 
-Pure. Must not know of the engine, of Redis or of the other sequences.
+A job that wants several answers is as many sequences with one key, which are settled together. Pure. Must
+not know of the engine, of Redis or of other jobs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
 
+from herder.choices import Chance, Choice, TokenChances, choices_text, logprobs_text
 from herder.pricing import capture
 from herder.protocol import FinishReason, Lease, Outcome, Settlement
+from worker.engine import Drawn
 from worker.text import TextStream
+
+IMPOSSIBLE = -1000.0
+"""The log-probability of a token that cannot be: JSON has no infinity."""
 
 Key = tuple[str, int]
 """(job id, attempt): an attempt is what a worker holds; the same job may come back as another attempt."""
@@ -24,10 +32,14 @@ class Failure:
 
 
 class Sequence:
-    """A job's attempt under way. `tokens` are the prompt and all that was produced; `done` of them are in the cache."""
+    """An answer under way. `tokens` are the prompt and all that was produced; `done` of them are in the cache.
 
-    def __init__(self, lease: Lease, prompt: list[int] | None = None) -> None:
-        self.lease = lease
+    `choice` counts the answers of one attempt from 0; each has a random stream of its own.
+    """
+
+    def __init__(self, lease: Lease, prompt: list[int] | None = None, choice: int = 0) -> None:
+        self.lease = _with_stream(lease, choice)
+        self.choice = choice
         self.key: Key = (lease.job_id, lease.attempt)
         self.read(prompt or [])
         self.produced = 0
@@ -39,6 +51,7 @@ class Sequence:
         self.text = ""
         self.reported_tokens = 0
         self.reported_chars = 0
+        self.chances: list[TokenChances] = []
         self._stream = TextStream(lease.brief.stop)
 
     def read(self, prompt: list[int]) -> None:
@@ -60,13 +73,15 @@ class Sequence:
         """Whether nothing more will be produced."""
         return self.finish is not None or self.failure is not None
 
-    def take(self, token: int, piece: bytes, ends: bool) -> None:
+    def take(self, token: int, piece: bytes, ends: bool, chances: TokenChances | None = None) -> None:
         """A token was sampled. One that ends the answer is no part of it: it is neither counted nor shown."""
         if ends:
             self._end(FinishReason.STOP)
             return
         self.tokens.append(token)
         self.produced += 1
+        if chances is not None:
+            self.chances.append(chances)
         self.text += self._stream.push(piece)
         if self._stream.stopped:
             self._end(FinishReason.STOP)
@@ -87,24 +102,58 @@ class Sequence:
             self.finish = reason
             self.text += self._stream.finish()
 
-    def settlement(self) -> Settlement:
-        """How this attempt ends, priced: nothing is captured of a failed one, else what the tokens produced cost."""
-        assert self.ended
-        if self.failure is not None:
-            outcome, captured = Outcome.FAILED, 0
-        else:
-            outcome = Outcome.CANCELLED if self.finish is FinishReason.CANCELLED else Outcome.SUCCEEDED
-            captured = capture(self.lease.terms, self.produced)
-        return Settlement(
-            job_id=self.lease.job_id,
-            attempt=self.lease.attempt,
-            outcome=outcome,
-            text="" if self.failure else self.text,
-            finish_reason=self.finish,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.produced,
-            captured=captured,
-            cached_tokens=self.cached,
-            error_code=self.failure.code if self.failure else None,
-            error_message=self.failure.message if self.failure else None,
-        )
+
+def sequences_of(lease: Lease) -> list[Sequence]:
+    """One for each answer that the job wants."""
+    return [Sequence(lease, choice=choice) for choice in range(lease.brief.n)]
+
+
+def _with_stream(lease: Lease, choice: int) -> Lease:
+    """The lease with this answer's own seed: no seed of a caller's has so many bits."""
+    if choice == 0:
+        return lease
+    sampling = replace(lease.brief.sampling, seed=lease.brief.sampling.seed + (choice << 64))
+    return replace(lease, brief=replace(lease.brief, sampling=sampling))
+
+
+def chances_of(drawn: Drawn, piece: Callable[[int], bytes]) -> TokenChances | None:
+    """What was drawn and what else might have been, where that was asked for."""
+    if drawn.logprob is None:
+        return None
+
+    def chance(token: int, logprob: float) -> Chance:
+        text = piece(token).decode("utf-8", "replace")
+        return {"token": token, "text": text, "logprob": round(max(logprob, IMPOSSIBLE), 4)}
+
+    top = [chance(token, logprob) for token, logprob in drawn.likeliest]
+    return {**chance(drawn.token, drawn.logprob), "top": top}
+
+
+def settlement_of(answers: Seq[Sequence]) -> Settlement:
+    """How an attempt ends, priced by the tokens of all its answers. One that failed fails all, and nothing is captured.
+
+    All have ended, or one has failed.
+    """
+    first = answers[0]
+    failure = next((answer.failure for answer in answers if answer.failure is not None), None)
+    assert failure is not None or all(answer.finish is not None for answer in answers)
+    produced = sum(answer.produced for answer in answers)
+    cancelled = any(answer.finish is FinishReason.CANCELLED for answer in answers)
+    well = Outcome.CANCELLED if cancelled else Outcome.SUCCEEDED
+    told = failure is None and first.lease.brief.sampling.logprobs is not None
+    choices = [Choice(a.text, a.finish.value if a.finish else "", a.produced) for a in answers]
+    return Settlement(
+        job_id=first.lease.job_id,
+        attempt=first.lease.attempt,
+        outcome=Outcome.FAILED if failure else well,
+        text="" if failure else first.text,
+        finish_reason=None if failure else first.finish,
+        prompt_tokens=first.prompt_tokens,
+        completion_tokens=produced,
+        captured=0 if failure else capture(first.lease.terms, produced),
+        cached_tokens=first.cached,
+        error_code=failure.code if failure else None,
+        error_message=failure.message if failure else None,
+        choices=None if failure else choices_text(choices),
+        logprobs=logprobs_text([answer.chances for answer in answers]) if told else None,
+    )

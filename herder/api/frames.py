@@ -44,9 +44,10 @@ def frame(event: str, shown: dict[str, Any], event_id: str | None = None) -> byt
 
 def tokens_frame(event_id: str, fields: dict[str, str]) -> bytes:
     """An event `tokens`, by far the most frequent one. The numbers are texts in the log and numbers here."""
+    choice = f'"choice":{fields["choice"]},' if "choice" in fields else ""
     return (
         f"id: {event_id}\nevent: tokens\n"
-        f'data: {{"attempt":{fields["attempt"]},"index":{fields["index"]},"count":{fields["count"]},'
+        f'data: {{"attempt":{fields["attempt"]},"index":{fields["index"]},"count":{fields["count"]},{choice}'
         f'"text":{json.dumps(fields["text"])}}}\n\n'
     ).encode()
 

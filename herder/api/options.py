@@ -18,8 +18,8 @@ SEED_MAX = 2**32 - 1
 ANSWERS_MAX = 4
 BIASES_MAX = 256
 LIKELIEST_MAX = 20
-LOGPROBS_TOTAL_MAX = 65_536
-"""Log-probabilities of a result; each is some 25 bytes of Redis."""
+LOGPROBS_TOTAL_MAX = 16_384
+"""Log-probabilities of a result; each is some 50 bytes of Redis."""
 
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]
 Bias = Annotated[Real, Field(ge=-100, le=100)]

@@ -5,21 +5,59 @@ Multipliers are numbers with three decimals here and thousandths everywhere else
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from herder.lifecycle import Status
 from herder.protocol import FinishReason
 from herder.records import Role
 
 
+class Chance(BaseModel):
+    """A token and its log-probability; `text` is the token's own, U+FFFD where it is part of a character."""
+
+    token: int
+    text: str
+    logprob: float
+
+
+class TokenChances(Chance):
+    """A token of an answer, and the likeliest ones of its place, most likely first."""
+
+    top: list[Chance]
+
+
+# There may be thousands, and they come as a worker wrote them: shown as they are.
+Logprobs = Annotated[
+    list[Any] | None,
+    WithJsonSchema(
+        {"anyOf": [{"type": "array", "items": TokenChances.model_json_schema()}, {"type": "null"}]}
+    ),
+]
+
+
+class Choice(BaseModel):
+    """One answer."""
+
+    text: str
+    finish_reason: FinishReason
+    completion_tokens: int
+    logprobs: Logprobs
+
+
 class Result(BaseModel):
-    """The answer; of a cancelled job, what there was of it."""
+    """The answer; of a cancelled job, what there was of it. Of `n` answers the first, and all of them in `choices`."""
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int
-    completion_tokens: int
+    completion_tokens: int = Field(description="of all answers")
     cached_tokens: int
+    logprobs: Logprobs = Field(
+        description="one entry a token, where they were asked for; not in lists of jobs"
+    )
+    choices: list[Choice] = Field(description="every answer, in order; one for `n` = 1")
 
 
 class JobError(BaseModel):
@@ -36,6 +74,7 @@ class Job(BaseModel):
     status: Status
     model: str
     tokens: int
+    n: int = Field(description="so many answers, of so many `tokens` each at most")
     base_fee: int
     fee: int
     multiplier: float

@@ -6,28 +6,26 @@ from herder.api.shapes import (
     Account,
     Audit,
     AuditedAccount,
+    Choice,
     Entry,
     JobError,
     Model,
     Result,
     Worker,
 )
+from herder.choices import logprobs_of
 from herder.lifecycle import Status
 from herder.protocol import FinishReason, JobRecord
 from herder.records import AccountRecord, AuditReport, KeyRecord, ModelState, Posting, WorkerState
 
 
-def job_fields(record: JobRecord, position: int | None, warning: str | None) -> dict[str, object]:
-    """The fields of `Job` from a record, and from what is known beside it."""
+def job_fields(
+    record: JobRecord, position: int | None, warning: str | None, *, chances: bool = True
+) -> dict[str, object]:
+    """The fields of `Job` from a record, and from what is known beside it; `chances`: with its log-probabilities."""
     result = None
     if record.text is not None and record.status in (Status.SUCCEEDED, Status.CANCELLED):
-        result = Result(
-            text=record.text,
-            finish_reason=record.finish_reason or FinishReason.CANCELLED,
-            prompt_tokens=record.prompt_tokens or 0,
-            completion_tokens=record.completion_tokens or 0,
-            cached_tokens=record.cached_tokens or 0,
-        )
+        result = _result(record, record.text, chances=chances)
     error = None
     if record.error_code is not None:
         error = JobError(code=record.error_code, message=record.error_message or "")
@@ -37,6 +35,7 @@ def job_fields(record: JobRecord, position: int | None, warning: str | None) -> 
         "status": record.status,
         "model": record.model,
         "tokens": record.tokens,
+        "n": record.n,
         "base_fee": record.base,
         "fee": record.fee,
         "multiplier": record.multiplier_milli / 1000,
@@ -56,6 +55,28 @@ def job_fields(record: JobRecord, position: int | None, warning: str | None) -> 
         "batch_id": record.batch,
         "custom_id": record.custom_id,
     }
+
+
+def _result(record: JobRecord, text: str, *, chances: bool) -> Result:
+    told = logprobs_of(record.logprobs) if record.logprobs is not None and chances else None
+    choices = [
+        Choice(
+            text=choice.text,
+            finish_reason=FinishReason(choice.finish_reason or FinishReason.CANCELLED),
+            completion_tokens=choice.completion_tokens,
+            logprobs=None if told is None else told[i],
+        )
+        for i, choice in enumerate(record.choices)
+    ]
+    return Result(
+        text=text,
+        finish_reason=record.finish_reason or FinishReason.CANCELLED,
+        prompt_tokens=record.prompt_tokens or 0,
+        completion_tokens=record.completion_tokens or 0,
+        cached_tokens=record.cached_tokens or 0,
+        logprobs=None if told is None else told[0],
+        choices=choices,
+    )
 
 
 def account_of(record: AccountRecord) -> Account:

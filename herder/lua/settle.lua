@@ -1,6 +1,6 @@
 -- settle: running → succeeded, failed, cancelled; and from queued, late, by the attempt that had lapsed.
 -- Fee captured, result stored, callback posted, in one step. Idempotent by (job, attempt).
--- Keys: job hash, and those of finish(). ARGV[4]: the answer's text.
+-- Keys: job hash, and those of finish(). ARGV[4]: the first answer's text; of others and of chances A.choices, A.logprobs.
 -- Replies: OK | REPEAT (this very attempt has settled) | STALE (another attempt owns the job or ended it, or it is gone)
 --          | OVERDRAWN (capture above the hold) | NOT_FLAGGED (cancelled, but nobody asked)
 
@@ -26,6 +26,9 @@ if A.outcome == 'failed' then
   finish(job, 'failed', 0, 0, result)
 else
   call('HSET', K.job(A.job), 'text', ARGV[4])
+  for _, name in ipairs({ 'choices', 'logprobs' }) do
+    if A[name] then call('HSET', K.job(A.job), name, A[name]) end
+  end
   finish(job, A.outcome, A.captured, A.completion_tokens, result)
 end
 return 'OK'

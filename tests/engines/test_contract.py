@@ -12,6 +12,7 @@ from tests.engines.bench import Answer, Driver, MeasuredEngine, a_lease, same
 from worker.engine import Opening, Row, Step
 from worker.gguf import read_header, without_tensors
 from worker.llama import LlamaEngine
+from worker.sequence import settlement_of
 from worker.text import TextStream
 
 PROMPTS = (
@@ -170,7 +171,7 @@ def test_cancel_between_steps_frees_the_slot_for_another(engine: MeasuredEngine)
     assert driver.scheduler.free_slots == 0
     (gone,) = driver.scheduler.cancel(others[1].lease.job_id)
     assert gone.finish is FinishReason.CANCELLED
-    assert gone.settlement().completion_tokens == gone.produced
+    assert settlement_of([gone]).completion_tokens == gone.produced
     assert driver.scheduler.free_slots == 1
     lease = a_lease(PROMPTS[0], account="another")
     driver.run(lease)

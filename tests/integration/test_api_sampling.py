@@ -11,6 +11,9 @@ import pytest
 
 from herder.api.options import BIASES_MAX, SamplingOptions
 from herder.brief import Sampling
+from herder.choices import Choice, choices_text, logprobs_text
+from herder.pricing import capture
+from herder.protocol import Chunk, ChunkReply, FinishReason, Lease, Outcome, Settlement
 from herder.records import Role
 from herder.settings import Settings
 from tests.integration.api import MODEL, Front, open_front, problem
@@ -124,6 +127,85 @@ async def test_n_answers_cost_their_tokens_and_one_prompt(front: Front) -> None:
     document = problem(reply, 402, "insufficient_funds")
     assert document["max_affordable_tokens"] == 10
     assert (await poor.post("/v1/jobs", json={"prompt": "a", "tokens": 10, "n": 3})).status_code == 202
+
+
+def settled(lease: Lease, *texts: str, **more: Any) -> Settlement:
+    """The end of an attempt of several answers, five tokens each."""
+    used = 5 * len(texts)
+    return Settlement(
+        job_id=lease.job_id,
+        attempt=lease.attempt,
+        outcome=Outcome.SUCCEEDED,
+        text=texts[0],
+        finish_reason=FinishReason.STOP,
+        prompt_tokens=5,
+        completion_tokens=used,
+        captured=capture(lease.terms, used),
+        choices=choices_text([Choice(text, "stop", 5) for text in texts]),
+        **more,
+    )
+
+
+def answer(text: str, tokens: int = 5, logprobs: Any = None) -> dict[str, Any]:
+    """An entry of `choices`."""
+    return {"text": text, "finish_reason": "stop", "completion_tokens": tokens, "logprobs": logprobs}
+
+
+async def test_one_answer_is_one_choice(front: Front) -> None:
+    job = await front.submit()
+    assert job["n"] == 1
+    await front.answer("blue", 3)
+    result = (await front.client.get(f"/v1/jobs/{job['id']}")).json()["result"]
+    assert (result["text"], result["completion_tokens"], result["logprobs"]) == ("blue", 3, None)
+    assert result["choices"] == [answer("blue", 3)]
+
+
+async def test_several_answers_are_told_apart_in_the_stream_and_in_the_result(front: Front) -> None:
+    job = await front.submit(n=2)
+    lease = await front.lease(2)
+    said = [
+        Chunk(lease.job_id, lease.attempt, 2 * i, 2, text, i % 2)
+        for i, text in enumerate(("bl", "re", "ue", "d"))
+    ]
+    assert await front.herd.broker.chunk("w1", said) == [ChunkReply.OK] * 4
+    assert await front.herd.broker.chunk("w1", said[2:]) == [ChunkReply.REPEAT] * 2
+    await front.herd.broker.settle("w1", settled(lease, "blue", "red"))
+    found = (await front.client.get(f"/v1/jobs/{job['id']}")).json()
+    assert (found["n"], found["captured"], found["refunded"]) == (2, 20, 30)
+    assert found["result"]["choices"] == [answer("blue"), answer("red")]
+    assert (found["result"]["text"], found["result"]["completion_tokens"]) == ("blue", 10)
+    stream = (await front.client.get(f"/v1/jobs/{job['id']}/events")).text
+    events = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: ")]
+    tokens = [event for event in events if "count" in event]
+    assert [(event["choice"], event["index"], event["text"]) for event in tokens] == [
+        (0, 0, "bl"), (1, 2, "re"), (0, 4, "ue"), (1, 6, "d"),
+    ]  # fmt: skip
+    assert events[-1]["result"] == found["result"]
+
+
+async def test_a_stream_of_one_answer_names_no_choice(front: Front) -> None:
+    job = await front.submit()
+    lease = await front.lease()
+    await front.say(lease, "blue")
+    await front.settle(lease, "blue", 1)
+    assert (
+        '"choice":'
+        not in (await front.client.get(f"/v1/jobs/{job['id']}/events")).text.partition("event: done")[0]
+    )
+
+
+async def test_log_probabilities_come_with_the_result_and_not_in_lists(front: Front) -> None:
+    job = await front.submit(logprobs=1)
+    lease = await front.lease()
+    chances = [
+        [{"token": 1, "text": "é", "logprob": -0.5, "top": [{"token": 2, "text": "\n", "logprob": -0.25}]}]
+    ]
+    await front.herd.broker.settle("w1", settled(lease, "é", logprobs=logprobs_text(chances)))  # type: ignore[arg-type]
+    result = (await front.client.get(f"/v1/jobs/{job['id']}")).json()["result"]
+    assert result["logprobs"] == chances[0]
+    assert result["choices"] == [answer("é", logprobs=chances[0])]
+    (listed,) = (await front.client.get("/v1/jobs")).json()["jobs"]
+    assert (listed["result"]["logprobs"], listed["result"]["text"]) == (None, "é")
 
 
 async def test_the_accounts_clock_goes_on_by_all_answers_and_back_by_what_was_not_used(front: Front) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herder.protocol import Chunk, ChunkReply
-from tests.unit.worker_bench import a_lease
+from herder.brief import Brief, Sampling
+from herder.choices import choices_of
+from herder.pricing import capture
+from herder.protocol import Chunk, ChunkReply, Outcome
+from tests.unit.worker_bench import TERMS, a_lease
 from worker.outbox import REWINDS_MAX, Outbox
-from worker.sequence import Sequence
+from worker.sequence import Sequence, sequences_of
 
 FATE = st.sampled_from(["ok", "ok", "lost before", "lost after", "forgets"])
 
@@ -96,6 +101,80 @@ def test_a_redis_that_forgot_its_last_write_gets_it_again() -> None:
     send(outbox, log, "ok")
     assert "".join(chunk.text for chunk in log.chunks) == "abcd"
     assert len(outbox.settlements()) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), FATE), max_size=60))
+def test_the_log_adds_up_to_every_answer_of_several(rounds: list[tuple[int, int, str]]) -> None:
+    forgotten = 0
+    answers = sequences_of(a_lease(tokens=200, brief=Brief("x", n=3)))
+    outbox, log = Outbox(), Log()
+    outbox.track(*answers)
+    for which, count, fate in rounds:
+        for byte in b"abcdef"[:count]:
+            answers[which].take(byte, bytes([byte]), ends=False)
+        forgotten += fate == "forgets"
+        if fate != "forgets" or forgotten <= REWINDS_MAX:
+            send(outbox, log, fate)
+    assert not outbox.settlements()
+    for answer in answers:
+        answer.cancel()
+    for _ in range(60):
+        if outbox.settlements():
+            break
+        send(outbox, log, "ok")
+    (settlement,) = outbox.settlements()
+    produced = sum(answer.produced for answer in answers)
+    assert (settlement.completion_tokens, settlement.captured) == (produced, capture(TERMS, produced))
+    assert settlement.choices is not None
+    assert [c.text for c in choices_of(settlement.choices, settlement.text)] == [a.text for a in answers]
+    if not forgotten:
+        for answer in answers:
+            assert "".join(c.text for c in log.chunks if c.choice == answer.choice) == answer.text
+        ends = [0, *accumulate(chunk.token_count for chunk in log.chunks)]
+        assert [chunk.first_index for chunk in log.chunks] == ends[:-1]
+
+
+def test_a_gap_is_one_rewind_however_many_chunks_are_behind_it() -> None:
+    answers = sequences_of(a_lease(tokens=9, brief=Brief("x", n=4)))
+    outbox, log = Outbox(), Log()
+    outbox.track(*answers)
+    for _ in range(REWINDS_MAX):
+        for answer in answers:
+            answer.take(97, b"a", ends=False)
+        send(outbox, log, "ok")
+        log.chunks.clear()
+    send(outbox, log, "ok")
+    for answer in answers:
+        answer.take(98, b"b", ends=False)
+        answer.cancel()
+    for _ in range(9):
+        send(outbox, log, "ok")
+    assert ["".join(c.text for c in log.chunks if c.choice == i) for i in range(4)] == ["aaab"] * 4
+    assert len(outbox.settlements()) == 1
+
+
+def test_one_answer_that_fails_fails_the_job_at_once() -> None:
+    answers = sequences_of(a_lease(tokens=9, brief=Brief("x", n=2)))
+    outbox, log = Outbox(), Log()
+    outbox.track(*answers)
+    for answer in answers:
+        answer.take(97, b"a", ends=False)
+    answers[1].fail("engine_error", "it broke")
+    (settlement,) = outbox.settlements()
+    assert (settlement.outcome, settlement.captured, settlement.text) == (Outcome.FAILED, 0, "")
+    assert (settlement.error_code, settlement.choices) == ("engine_error", None)
+    send(outbox, log, "ok")
+    assert log.chunks == []
+
+
+def test_answers_have_random_streams_of_their_own() -> None:
+    seeds = [
+        answer.lease.brief.sampling.seed
+        for seed in (0, 1, 2**32 - 1)
+        for answer in sequences_of(a_lease(brief=Brief("x", sampling=Sampling(seed=seed), n=4)))
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert seeds[::4] == [0, 1, 2**32 - 1]
 
 
 def test_a_stale_attempt_is_forgotten() -> None:

@@ -13,7 +13,7 @@ CLI = CLIENT + "cli/"
 
 # All that a worker may know of the broker.
 LEAVES = frozenset({
-    "brief", "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
+    "brief", "choices", "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
     "scripts", "broker", "replies", "reads", "records", "doorbell", "ledger", "prompts", "logs",
 })  # fmt: skip
 

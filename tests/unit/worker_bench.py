@@ -94,7 +94,10 @@ class FakeBroker:
     ) -> Taken:
         self._called()
         self.takes += 1
-        leases = [self.queue.popleft() for _ in range(min(slots, len(self.queue)))]
+        leases: list[Lease] = []
+        while self.queue and self.queue[0].brief.n <= slots:
+            leases.append(self.queue.popleft())
+            slots -= leases[-1].brief.n
         self.running |= {lease.job_id: lease.attempt for lease in leases}
         self._changed.set()
         await self.lease_replies.wait()
