@@ -19,7 +19,7 @@ import llama_cpp
 import numpy as np
 
 from worker.batch import Batch
-from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Step, StepFailed
+from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Row, Step, StepFailed
 from worker.sampling import Logits, Sampler, Samplers
 
 BATCH_TOKENS = 2048
@@ -210,6 +210,12 @@ class LlamaEngine:
     def _draw(self, rows: list[tuple[int, Logits]]) -> dict[int, Drawn]:
         """The next token of each slot from its row of logits."""
         return self._samplers.draw(rows)
+
+    def warm(self) -> None:
+        """Decode a token and forget it: weights come from the disk and buffers are made while nobody waits."""
+        self._batch.fill(Step((Row(0, 0, tuple(self.tokenize("a")[:1]) or (0,), sample=True),)))
+        llama_cpp.llama_decode(self._context, self._batch.native)  # where this fails, the first job's will
+        llama_cpp.llama_memory_clear(self._memory, True)
 
     def close(self) -> None:
         """See Engine."""

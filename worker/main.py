@@ -23,7 +23,7 @@ from herder.broker import connect
 from herder.doorbell import Doorbell
 from herder.errors import RedisUnavailable, SetupError
 from herder.settings import Settings
-from worker import models
+from worker import models, sandbox
 from worker.cards import model_card, vocabulary
 from worker.digests import read_allowed
 from worker.engine import Engine, ModelUnusable
@@ -74,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--drain-ms", type=int, help="how long a stopping worker finishes jobs")
     p.add_argument("--sha256", help="SHA-256 digests that the model file may have, or files of them")
     p.add_argument(
+        "--sandbox", action="store_true", default=None, help="write nowhere, connect to nothing but Redis"
+    )
+    p.add_argument(
         "--engine", choices=("llama", "fake"), default="llama", help="fake: scripted answers, for tests"
     )
     p.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
@@ -86,6 +89,7 @@ def read_plan(arguments: list[str]) -> Plan:
     flags = parser().parse_args(arguments)
     names = {"redis_url": flags.redis_url, "slots": flags.slots, "ctx": flags.ctx, "threads": flags.threads}
     names |= {"gpu_layers": flags.gpu_layers, "drain_ms": flags.drain_ms, "model_sha256": flags.sha256}
+    names["sandbox"] = flags.sandbox
     names["model"] = (flags.model,) if flags.model else None
     try:
         settings = Settings(**{name: value for name, value in names.items() if value is not None})
@@ -105,12 +109,18 @@ def read_plan(arguments: list[str]) -> Plan:
 
 
 def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
-    """Find, check and load the model. Raises ModelUnusable."""
+    """Find, check and load the model, in the sandbox if there is to be one. Raises ModelUnusable, SandboxError."""
     settings = plan.settings
     if plan.fake:
+        if settings.sandbox:
+            sandbox.enter(sandbox.tcp_port(settings.redis_url))
         engine = FakeEngine(slots=settings.slots, context=settings.ctx or 4096, step_ms=plan.fake_step_ms)
         return engine, None
-    path = models.locate(plan.spec, settings.data_dir)
+    find = models.locate_apart if settings.sandbox else models.locate
+    path = find(plan.spec, settings.data_dir)
+    # From here on a stranger's file is read.
+    if settings.sandbox:
+        sandbox.enter(sandbox.tcp_port(settings.redis_url))
     header = models.check(path, plan.allowed)
     # Native and slow to load: only a worker that has a sound model pays for it.
     from worker.llama import LlamaEngine
@@ -122,6 +132,7 @@ def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
         threads=settings.threads,
         gpu_layers=settings.gpu_layers,
     )
+    engine_of.warm()
     return engine_of, header
 
 
@@ -168,6 +179,9 @@ def run(arguments: list[str]) -> int:
     except ModelUnusable as error:
         print(f"herder-worker: {error}", file=sys.stderr)
         return EXIT_BAD_MODEL
+    except sandbox.SandboxError as error:
+        print(f"herder-worker: {error}", file=sys.stderr)
+        return EXIT_USAGE
     try:
         runner = asyncio.run(serve(plan, engine, header))
     except SetupError as error:

@@ -22,6 +22,7 @@ from worker.gguf import BadGguf, Header, read_header
 BUILT_IN = "herd-tiny"
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
 PROBE_S = 600.0
+FETCH_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,20 @@ def locate(spec: ModelSpec, data_dir: Path) -> Path:
     if not path.is_file():
         raise ModelUnusable(f"{path}: {hint}")
     return path
+
+
+def locate_apart(spec: ModelSpec, data_dir: Path) -> Path:
+    """As `locate`, with a download in a process of its own: no thread of it stays here. Raises ModelUnusable."""
+    if not spec.source.startswith("hf:"):
+        return locate(spec, data_dir)
+    child = subprocess.run(
+        [sys.executable, "-m", "worker.fetch", spec.source, str(data_dir)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", timeout=FETCH_S, check=False,
+    )  # fmt: skip
+    said = (child.stdout.strip().splitlines() or [f"{spec.source}: its download ended without a word"])[-1]
+    if child.returncode != 0:
+        raise ModelUnusable(said)
+    return Path(said)
 
 
 def _download(source: str, folder: Path) -> Path:
