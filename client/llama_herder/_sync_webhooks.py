@@ -43,7 +43,7 @@ class Webhooks:
         return self._herder._call(_webhook_calls.enable(endpoint_id, False))
 
     def delete(self, endpoint_id: str) -> Endpoint:
-        """An end to an endpoint; what is pending for it is given up. Never tried twice."""
+        """An end to an endpoint; what is pending for it is given up, a default address too. Never tried twice."""
         return self._herder._call(_webhook_calls.delete(endpoint_id))
 
     def set_default(self, url: str | None) -> DefaultWebhook:

@@ -47,7 +47,9 @@ class Delivery(BaseModel):
     type: str = Field(examples=["job.succeeded"])
     subject: str = Field(description="the job or the batch")
     status: DeliveryStatus
-    attempts: int = Field(description="those that were begun, also where their courier did not live to tell")
+    attempts: int = Field(
+        description="those that were begun; one that its courier did not live to tell of may be made again as the same"
+    )
     created_ms: int
     next_ms: int | None = Field(description="when the next attempt is due, while it is pending")
     last_ms: int | None

@@ -133,7 +133,10 @@ async def disable(request: Request, key: Caller, endpoint: str) -> Endpoint:
 
 @router.delete("/endpoints/{endpoint}", summary="Delete an endpoint", **_ONE)
 async def delete(request: Request, key: Caller, endpoint: str) -> Endpoint:
-    """Forget it and its secret; what is pending for it dies. The address can be used again, with a new secret."""
+    """Forget it and its secret; what is pending for it dies, and it is no default address any more.
+
+    The address can be used again, with a new secret. The answer is what it was.
+    """
     herd = herd_of(request)
     record = await _own_endpoint(herd, key, endpoint)
     await Door(herd.broker).delete_endpoint(key.account, endpoint)

@@ -76,7 +76,9 @@ async def test_endpoints_from_first_to_last(webhooks: Terminal) -> None:
     assert "by its account" in listed.out
     assert "whsec_" not in listed.out
     assert "disabled" not in (await webhooks("webhooks", "enable", endpoint)).out
-    assert (await webhooks("webhooks", "delete", endpoint)).code == 0
+    deleted = await webhooks("webhooks", "delete", endpoint)
+    assert (deleted.code, "default" in deleted.err) == (0, False)
+    assert [line.split() for line in deleted.out.splitlines()] == [["deleted", endpoint], ["url", URL]]
     gone = await webhooks("webhooks", "show", endpoint)
     assert (gone.code, gone.out) == (5, "")
     assert (await told(webhooks))["endpoints"] == []
@@ -92,6 +94,18 @@ async def test_the_default_address(webhooks: Terminal) -> None:
     assert refused.code == 2
     assert "10.0.0.1" in refused.err
     assert (await webhooks("webhooks", "--json", "add", URL)).code == 2
+
+
+async def test_deleting_the_default_address_says_that_there_is_none_any_more(webhooks: Terminal) -> None:
+    for query in ("", "?token=t"):
+        endpoint = (await told(webhooks, "default", URL + query))["endpoint_id"]
+        deleted = await webhooks("webhooks", "delete", endpoint)
+        assert deleted.out.split() == ["deleted", endpoint, "url", URL]
+        assert "it was the default address" in deleted.err
+        assert (await told(webhooks))["default_url"] is None
+    endpoint = (await told(webhooks, "default", URL))["endpoint_id"]
+    found = await told(webhooks, "delete", endpoint)
+    assert found == {"id": endpoint, "url": URL, "deleted": True, "was_default": True}
 
 
 async def test_what_was_delivered(herd: Herd, webhooks: Terminal, reachable: Settings) -> None:

@@ -84,7 +84,29 @@ _of_endpoint("show", "One endpoint with its secret.", Webhooks.show)
 _of_endpoint("rotate", "A new secret; the one before signs beside it for a while.", Webhooks.rotate)
 _of_endpoint("enable", "Switch an endpoint on again.", Webhooks.enable)
 _of_endpoint("disable", "Switch an endpoint off: nothing is sent there.", Webhooks.disable)
-_of_endpoint("delete", "An end to an endpoint; what is pending for it is given up.", Webhooks.delete)
+
+
+@app.command()
+def delete(
+    endpoint_id: EndpointId,
+    *,
+    url: session.Url = None,
+    key: session.ApiKey = None,
+    as_json: session.Json = False,
+) -> None:
+    """An end to an endpoint and its secret; what is pending for it is given up, and a default address taken away."""
+    with session.client(url, key) as herder:
+        default_url = herder.webhooks.endpoints().default_url
+        gone = herder.webhooks.delete(endpoint_id)
+    was_default = (default_url or "").partition("?")[0] == gone.url
+    if as_json:
+        return output.print_json(
+            {"id": gone.id, "url": gone.url, "deleted": True, "was_default": was_default}
+        )
+    output.print_fields({"deleted": gone.id, "url": gone.url})
+    if was_default:
+        output.print_note("it was the default address: what names none is told nowhere now")
+    return None
 
 
 @app.command()
