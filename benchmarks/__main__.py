@@ -16,6 +16,7 @@ ALL = (
     "stall",
     "overhead",
     "depth",
+    "leasing",
     "streams",
     "batch10k",
     "webhooks",

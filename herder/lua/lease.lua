@@ -75,6 +75,7 @@ end
 -- the job is left to that one.
 local function weigh(job)
   local chain = cjson.decode(job.chain)
+  job.links = chain
   local now, then_ = call('HMGET', recent, unpack(chain)), call('HMGET', before, unpack(chain))
   local patience = job.alone and 0 or job.joined + A.prefix_wait_ms - NOW
   local whole, elsewhere = tonumber(string.match(chain[#chain], '^%d+')), 0
@@ -104,35 +105,18 @@ local function arrange(near)
   end
   if #linked == 0 then return near end
   local now, then_ = call('HMGET', recent, unpack(firsts)), call('HMGET', before, unpack(firsts))
+  local matched = false
   for i, job in ipairs(linked) do
+    job.is_new = not now[i]
     if now[i] or then_[i] then weigh(job) end
+    matched = matched or job.match > 0
   end
+  if not matched then return near end
   table.sort(near, function(a, b)
     if a.match ~= b.match then return a.match > b.match end
     return a.place < b.place
   end)
   return near
-end
-
-local function hold(chain)
-  local since = tonumber(call('HGET', recent, 'since') or nil)
-  if since and (NOW - since >= A.prefix_ttl_ms or call('HLEN', recent) >= A.prefixes_max) then
-    call('RENAME', recent, before)
-    since = nil
-  end
-  local fields = since and {} or { 'since', NOW }
-  for i, holders in ipairs(call('HMGET', recent, unpack(chain))) do
-    local names, count = A.worker, 1
-    for worker in string.gmatch(holders or '', '%S+') do
-      if worker ~= A.worker and count < A.holders_max then names, count = names .. ' ' .. worker, count + 1 end
-    end
-    if names ~= holders then
-      fields[#fields + 1] = chain[i]
-      fields[#fields + 1] = names
-    end
-  end
-  if #fields > 0 then call('HSET', recent, unpack(fields)) end
-  if not since then call('PEXPIRE', recent, 2 * A.prefix_ttl_ms) end
 end
 
 -- 1.3 The line, from its head. `near` collects the first jobs, those that stand close together, until one comes that
@@ -210,9 +194,41 @@ end
 if #chosen == 0 then return { again_ms, leases } end
 mark_company(A.worker)
 
--- 3. What this worker will hold from now on: its name goes first among those (a few) that hold each beginning.
-for _, pick in ipairs(A.prefix_window_ms > 0 and chosen or {}) do
-  if pick.chain then hold(cjson.decode(pick.chain)) end
+-- 3. What this worker holds from now on.
+-- The generation that is written to: a new one where this one is full or old.
+local function open_generation()
+  local since = tonumber(call('HGET', recent, 'since') or nil)
+  if since and NOW - since < A.prefix_ttl_ms and call('HLEN', recent) < A.prefixes_max then return end
+  if since then call('RENAME', recent, before) end
+  call('HSET', recent, 'since', NOW)
+  call('PEXPIRE', recent, 2 * A.prefix_ttl_ms)
+end
+
+-- This worker holds it from now on: its name goes first among those (a few) that hold each beginning.
+local function hold(job)
+  local chain = job.links or cjson.decode(job.chain)
+  local holders = job.is_new and {} or call('HMGET', recent, unpack(chain))
+  local fields = {}
+  for i, link in ipairs(chain) do
+    local names, count = A.worker, 1
+    for worker in string.gmatch(holders[i] or '', '%S+') do
+      if worker ~= A.worker and count < A.holders_max then names, count = names .. ' ' .. worker, count + 1 end
+    end
+    if names ~= holders[i] then
+      fields[#fields + 1] = link
+      fields[#fields + 1] = names
+    end
+  end
+  if #fields > 0 then call('HSET', recent, unpack(fields)) end
+end
+
+local opened = false
+for _, pick in ipairs(chosen) do
+  if pick.chain and A.prefix_window_ms > 0 then
+    if not opened then open_generation() end
+    opened = true
+    hold(pick)
+  end
 end
 
 -- 4. The frontier, up to where the line has been served. Nobody who waits arrived before their rank: a bid that was

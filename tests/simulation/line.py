@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 from herder.settings import Settings
@@ -85,9 +85,9 @@ class Line:
     def _holders(self, link: str) -> set[str]:
         return {*self._recent.get(link, ()), *self._before.get(link, ())}
 
-    def hold(self, worker: str, chain: Sequence[str]) -> None:
-        """A worker has taken a job with this chain."""
-        if not chain:
+    def hold(self, worker: str, chains: Sequence[Sequence[str]]) -> None:
+        """A worker has taken jobs with these chains, at one time."""
+        if not any(chains):
             return
         old = self._since is not None and self._all.now - self._since >= GENERATION_MS
         if old or len(self._recent) + 1 >= GENERATION_MAX:
@@ -95,7 +95,7 @@ class Line:
             self._since, self._since_before = None, self._since
             self._all.counts["a generation of beginnings is over"] += 1
         self._since = self._all.now if self._since is None else self._since
-        for link in chain:
+        for link in chain.from_iterable(chains):
             others = [name for name in self._recent.get(link, ()) if name != worker]
             self._recent[link] = [worker, *others[: HOLDERS_MAX - 1]]
 

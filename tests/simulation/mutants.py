@@ -86,10 +86,10 @@ JOBS = (
     Mutant("lease-n-does-not-count", "lease", " or job.n > slots_free"),
     Mutant("lease-keeps-room-for-too-many", "lease", " or n > A.slots_total"),
     Mutant("lease-one-holder", "lease", "count < A.holders_max", "false"),
-    Mutant("lease-remembers-for-ever", "lease", "NOW - since >= A.prefix_ttl_ms or "),
-    Mutant("lease-remembers-all", "lease", " or call('HLEN', recent) >= A.prefixes_max"),
+    Mutant("lease-remembers-for-ever", "lease", "NOW - since < A.prefix_ttl_ms and "),
+    Mutant("lease-remembers-all", "lease", " and call('HLEN', recent) < A.prefixes_max"),
     # Keys that stay.
-    Mutant("prefixes-leak", "lease", "if not since then call('PEXPIRE', recent, 2 * A.prefix_ttl_ms) end"),
+    Mutant("prefixes-leak", "lease", "call('PEXPIRE', recent, 2 * A.prefix_ttl_ms)"),
     Mutant("events-leak", "settle", "call('PEXPIRE', K.events(job.id), job.result_ttl_ms)"),
     Mutant("input-leaks", "settle", "call('DEL', K.input(job.id))"),
     Mutant("idempotency-leaks", "submit", "call('PEXPIRE', key, A.idempotency_ttl_ms)"),

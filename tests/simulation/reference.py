@@ -160,10 +160,10 @@ class Reference(Time):
             expect(lease.attempt, job.attempt, f"attempt of {lease.job_id}")
             job.worker, job.company, job.next_index = worker, False, 0
             job.lease_until = self.now + self.lease_ms
-            self.line.hold(worker, job.ask.chain)
             if job.alone:
                 self.counts["leased alone"] += 1
                 expect((len(held), len(leases)), (0, 1), f"{lease.job_id} is to run alone")
+        self.line.hold(worker, [self.jobs[lease.job_id].ask.chain for lease in leases])
         if leases:
             self._meet(worker)
 
