@@ -26,7 +26,7 @@ class FeedState(StrEnum):
 class Item:
     """One prompt of a batch, rendered and priced; becomes a job when it is fed.
 
-    `input` is what the worker will read, a `Brief` in its JSON form; `n` and `chain` as in an `Ask`.
+    `input` is what the worker will read, a `Brief` in its JSON form; `n`, `chain` and `marks` as in an `Ask`.
     """
 
     model: str
@@ -43,6 +43,7 @@ class Item:
     webhook: Webhook | None = None
     n: int = 1
     chain: tuple[str, ...] = ()
+    marks: str | None = None
 
     def stored(self) -> str:
         """The item as feed.lua reads it."""
@@ -56,6 +57,8 @@ class Item:
             fields["n"] = self.n
         if self.chain:
             fields["chain"] = json.dumps(self.chain)
+        if self.marks is not None:
+            fields["marks"] = self.marks
         if self.custom_id is not None:
             fields["custom_id"] = self.custom_id
         if self.webhook is not None:

@@ -93,7 +93,7 @@ class Broker(reads.Reads):
             "multiplier_milli": ask.multiplier_milli, "offered": int(ask.offered),
             "head_start_ms": head_start_ms(ask.multiplier_milli, s.doubling_ms),
             "price_version": ask.price_version, "kv_tokens": ask.kv_tokens,
-            "n": ask.brief.n, "chain": json.dumps(ask.chain) if ask.chain else None,
+            "n": ask.brief.n, "chain": json.dumps(ask.chain) if ask.chain else None, "marks": ask.marks,
             "metadata": json.dumps(ask.metadata, ensure_ascii=False),
             "idempotency_key": ask.idempotency_key, "request_hash": ask.request_hash,
             "idempotency_ttl_ms": s.idempotency_ttl_ms, "result_ttl_ms": s.result_ttl_ms,

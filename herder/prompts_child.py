@@ -5,31 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from herder.child import answer
-from herder.prompts import TemplateError, render, render_many
+from herder.rendering import TemplateError, render, render_many
 
 MEMORY_BYTES_MAX = 512 * 2**20
 
 
 def handle(question: dict[str, Any]) -> dict[str, Any]:
-    """`{op: render, template, messages, bos_token, eos_token}` → `{text}`, or `{error}` in the template's words.
+    """`{op: render, template, messages, tools, bos_token, eos_token}` → `{text}`, or `{error}` in the template's words.
 
-    `{op: render_many, chats: […]}` → `{chats: [{text} or {error}, …]}`, perhaps not all of them.
+    `{op: render_many, chats: [{messages, tools}, …]}` → `{chats: [{text} or {error}, …]}`, perhaps not all of them.
     """
+    template, bos, eos = question["template"], question["bos_token"], question["eos_token"]
     if question["op"] == "render_many":
-        rendered = render_many(
-            question["template"],
-            question["chats"],
-            bos_token=question["bos_token"],
-            eos_token=question["eos_token"],
-        )
-        return {"chats": rendered}
+        return {"chats": render_many(template, question["chats"], bos_token=bos, eos_token=eos)}
     try:
-        text = render(
-            question["template"],
-            question["messages"],
-            bos_token=question["bos_token"],
-            eos_token=question["eos_token"],
-        )
+        text = render(template, question["messages"], question["tools"], bos_token=bos, eos_token=eos)
     except TemplateError as error:
         return {"error": str(error)}
     return {"text": text}

@@ -40,7 +40,8 @@ class Ask:
 
     `tokens` are those of one answer, of which the brief may want several; `kv_tokens` is an estimate of the KV cells
     that all of it will occupy; `offered` tells a bid or a static fee from an automatic price; `chain` has the hashes of
-    the prompt's longer and longer beginnings, by which a worker that still holds one is found.
+    the prompt's longer and longer beginnings, by which a worker that still holds one is found; `marks` is how reasoning
+    is told from the rest of the answer, as `reasoning` writes it.
     """
 
     job_id: str
@@ -55,6 +56,7 @@ class Ask:
     price_version: int
     kv_tokens: int
     chain: tuple[str, ...] = ()
+    marks: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
     request_hash: str = ""
@@ -264,3 +266,4 @@ class JobRecord:
     batch: str | None = None
     batch_index: int | None = None
     custom_id: str | None = None
+    marks: str | None = None

@@ -255,4 +255,5 @@ def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:
         batch=fields.get("batch"),
         batch_index=number("batch_index"),
         custom_id=fields.get("custom_id"),
+        marks=fields.get("marks"),
     )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from herder.api.batch_reading import SLICE, BatchAsk, Draft, Faults
+from herder.api.chats import chat_of
 from herder.api.offers import Sale
 from herder.api.options import check_tokens
 from herder.api.state import Herd
@@ -18,11 +19,20 @@ from herder.batches import Item
 from herder.brief import Brief
 from herder.errors import ContextExceeded, InvalidRequest, UnknownModel
 from herder.pricing import head_start_ms
-from herder.prompts import Message
+from herder.prompts import Chat, without_doubled_bos
 from herder.protocol import Webhook
 from herder.records import ModelState
 
 _NO_METADATA: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """One item with its text, and the chat that it was made of; or what the template said against it."""
+
+    draft: Draft
+    chat: Chat | None
+    text: str | InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Fitted:
     multiplier_milli: int | None
     custom_id: str | None
     metadata: dict[str, str]
+    marks: str | None = None
 
     def priced(
         self, sold: Sale, fee: int, doubling_ms: int, webhook: Webhook | None, chain: tuple[str, ...]
@@ -56,6 +67,7 @@ class Fitted:
             webhook=webhook,
             n=self.brief.n,
             chain=chain,
+            marks=self.marks,
         )
 
 
@@ -72,8 +84,8 @@ async def fitted_items(herd: Herd, ask: BatchAsk) -> tuple[list[Fitted], dict[st
     for first in range(0, len(drafts), SLICE):
         some = drafts[first : first + SLICE]
         drafts[first : first + SLICE] = [some[0]] * len(some)  # rendered, an item is not kept as it came
-        async for draft, text in _texts(herd, states, some):
-            item = await _fitted(herd, states[draft.body.model], draft, text, faults)
+        async for rendered in _texts(herd, states, some):
+            item = await _fitted(herd, states[rendered.draft.body.model], rendered, faults)
             if item is not None:
                 ready.append(item)
         if faults.many:
@@ -106,57 +118,50 @@ async def _models(herd: Herd, drafts: list[Draft], faults: Faults) -> dict[str |
 
 async def _texts(
     herd: Herd, states: dict[str | None, ModelState], drafts: list[Draft]
-) -> AsyncIterator[tuple[Draft, str | InvalidRequest]]:
-    """The items in order with their texts; those of one model that need its template are rendered together."""
+) -> AsyncIterator[_Rendered]:
+    """The items in order with their chats and texts; neighbours with the same template are rendered together."""
     at = 0
     while at < len(drafts):
-        state = states[drafts[at].body.model]
-        chats: list[list[Message]] = []
-        end = at
-        while end < len(drafts) and states[drafts[end].body.model] is state:
-            chat = _chat(drafts[end], state)
+        body = drafts[at].body
+        state = states[body.model]
+        chats: list[Chat] = []
+        for draft in drafts[at:]:
+            if states[draft.body.model] is not state or draft.body.template != body.template:
+                break
+            chat = chat_of(draft.body, state.card)
             if chat is None:
                 break
             chats.append(chat)
-            end += 1
         if not chats:
-            yield drafts[at], drafts[at].body.prompt or ""
+            yield _Rendered(drafts[at], None, without_doubled_bos(body.prompt or "", state.card))
             at += 1
             continue
+        each = iter(chats)
         async for text in herd.renderer.texts(state.card, chats):
-            yield drafts[at], text
+            yield _Rendered(drafts[at], next(each), text)
             at += 1
 
 
-def _chat(draft: Draft, state: ModelState) -> list[Message] | None:
-    """The turns that the template is to be given; None for a text that is read as it is."""
-    body = draft.body
-    if body.messages is not None:
-        return [message.model_dump() for message in body.messages]
-    if body.raw or state.card.template is None:
-        return None
-    return [{"role": "user", "content": body.prompt or ""}]
-
-
-async def _fitted(
-    herd: Herd, state: ModelState, draft: Draft, text: str | InvalidRequest, faults: Faults
-) -> Fitted | None:
+async def _fitted(herd: Herd, state: ModelState, rendered: _Rendered, faults: Faults) -> Fitted | None:
+    draft, text = rendered.draft, rendered.text
     body = draft.body
     if isinstance(text, InvalidRequest):
         faults.add(draft.where, "", text.detail)
         return None
     try:
         check_tokens(body, state.card.vocab_size)
-        prompt = await fitted(herd, state.card, text, body.tokens, body.n)
+        prompt = await fitted(herd, state.card, rendered.chat, text, body.tokens, n=body.n)
     except (ContextExceeded, InvalidRequest) as error:
         faults.take(draft.where, error)
         return None
+    brief = brief_for(body, prompt.text)
     return Fitted(
         model=state.card.model,
-        brief=brief_for(body, prompt.text),
+        brief=brief,
         kv_tokens=prompt.kv_tokens,
         tokens=body.tokens,
         multiplier_milli=body.multiplier,
         custom_id=body.custom_id,
         metadata=body.metadata or _NO_METADATA,
+        marks=prompt.marks if brief.schema is None else None,
     )

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from herder.api.batch_bodies import BATCH_ONLY, INHERITED, BatchItem, BatchOptions
 from herder.api.bodies import checked_against
+from herder.api.chats import Inherited
 from herder.api.problems import invalid
 from herder.api.reading import object_in, validated
 from herder.errors import BadRequest, HerderError, InvalidRequest
@@ -43,7 +44,7 @@ _NUMBERS = (
 )  # fmt: skip
 _BOOLS = ("raw", "webhook_per_item", "ignore_eos", "share_prefix")
 _OBJECTS = ("metadata", "logit_bias")
-_TEXTS = ("model", "charge", "webhook_url")
+_TEXTS = ("model", "charge", "webhook_url", "system", "template")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +248,8 @@ class _Reader:
     def __init__(self, options: BatchOptions, common: dict[str, Any], settings: Settings) -> None:
         self.faults = Faults()
         self._options = options
-        self._common = {name: common[name] for name in INHERITED if common.get(name) is not None}
+        inherited = {name: common[name] for name in INHERITED if common.get(name) is not None}
+        self._common = Inherited(inherited, settings.batch_bytes_max)
         self._settings = settings
         self._highest_milli = round(settings.multiplier_max * MILLI)
         self._seen: dict[str, str] = {}
@@ -282,10 +284,7 @@ class _Reader:
                 raise invalid(
                     [{"loc": (name,), "type": "", "msg": "is for the whole batch, not for an item"}]
                 )
-        merged = self._common | own
-        if "messages" in own and "raw" not in own:
-            merged.pop("raw", None)  # `raw` is about prompts
-        return merged
+        return self._common.merged(own)
 
     def _check(self, where: str, body: BatchItem, given: dict[str, Any]) -> None:
         """What takes more than one look at the item alone."""

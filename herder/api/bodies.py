@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from herder.addresses import URL_CHARS_MAX
+from herder.api.chats import ChatOptions
 from herder.api.options import LOGPROBS_TOTAL_MAX, SamplingOptions
 from herder.api.strict import Strict, Text
 from herder.errors import InvalidRequest, TooLarge
@@ -28,7 +29,6 @@ from herder.settings import Settings
 
 METADATA_KEY_CHARS_MAX = 64
 METADATA_VALUE_BYTES_MAX = 512
-MESSAGES_MAX = 1_000
 STOP_STRINGS_SANE = 1_000
 ACCOUNT_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 MULTIPLIER_SANE = 10**6
@@ -71,24 +71,9 @@ Stop = Annotated[
 ]
 
 
-class ChatMessage(Strict):
-    """One turn of a chat."""
-
-    role: Literal["system", "user", "assistant"]
-    content: Text
-
-
-class Offer(SamplingOptions):
+class Offer(SamplingOptions, ChatOptions):
     """A prompt (or a chat) and what is offered for it; all but `tokens`, which a quote may leave out."""
 
-    prompt: Annotated[Text, Field(min_length=1)] | None = Field(
-        None,
-        description="one user turn, put into the model's chat template; with `raw`, exactly what the model reads",
-    )
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MESSAGES_MAX)] | None = Field(
-        None, description="a chat, instead of a prompt"
-    )
-    raw: bool = Field(False, description="do not use the chat template")
     model: Annotated[Text, Field(min_length=1, max_length=256)] | None = Field(
         None, description="the only model, or the herd's first, where none is named"
     )
@@ -111,10 +96,6 @@ class Offer(SamplingOptions):
     def _one_price(self) -> Offer:
         if self.fee is not None and self.multiplier is not None:
             raise ValueError("fee and multiplier exclude each other")
-        if self.prompt is not None and self.messages is not None:
-            raise ValueError("prompt and messages exclude each other")
-        if self.raw and self.messages is not None:
-            raise ValueError("raw goes with a prompt, not with messages")
         return self
 
     @property
@@ -207,7 +188,7 @@ class KeyRequest(Strict):
 
 def checked_against(settings: Settings, body: Offer, tokens: int) -> None:
     """The limits that are settings. Raises TooLarge, InvalidRequest; each names its limit."""
-    length = sum(len(m.content.encode()) for m in body.messages or ()) + len((body.prompt or "").encode())
+    length = body.text_bytes()
     if length > settings.prompt_bytes_max:
         raise TooLarge(
             f"the prompt has {length} bytes, HERDER_PROMPT_BYTES_MAX is {settings.prompt_bytes_max}",

@@ -11,6 +11,7 @@ import secrets
 from dataclasses import dataclass
 
 from herder.api.bodies import Offer
+from herder.api.chats import chat_of
 from herder.api.offers import Sale, Wish, sale
 from herder.api.state import Herd
 from herder.apikeys import ALPHABET
@@ -18,8 +19,9 @@ from herder.brief import Brief
 from herder.chains import chain_of
 from herder.errors import ContextExceeded, InvalidRequest, NoWorker, UnknownModel
 from herder.pricing import MILLI, Prices
-from herder.prompts import bounds, kv_estimate
+from herder.prompts import Chat, bounds, kv_estimate, without_doubled_bos
 from herder.protocol import Ask, ModelCard
+from herder.reasoning import marks_of
 from herder.records import KeyRecord, ModelState
 from herder.settings import model_name
 
@@ -28,10 +30,14 @@ JOB_ID_CHARS = 22  # 131 bits
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered text that fits its model, and the KV cells it will probably occupy."""
+    """A rendered text that fits its model, and the KV cells it will probably occupy.
+
+    `marks` is how reasoning is told from the rest of the answer, as `reasoning` writes it; None where it is not.
+    """
 
     text: str
     kv_tokens: int
+    marks: str | None = None
 
 
 async def model_of(herd: Herd, name: str | None) -> ModelState:
@@ -55,17 +61,18 @@ async def model_of(herd: Herd, name: str | None) -> ModelState:
 
 async def prompt_of(herd: Herd, card: ModelCard, body: Offer, tokens: int) -> Prompt:
     """The text the model will read. Raises InvalidRequest (the template refused), ContextExceeded."""
-    if body.messages is not None:
-        text = await herd.renderer.text(card, [m.model_dump() for m in body.messages])
-    elif body.raw or card.template is None:
-        text = body.prompt or ""
+    chat = chat_of(body, card)
+    if chat is None:
+        text = without_doubled_bos(body.prompt or "", card)
     else:
-        text = await herd.renderer.text(card, [{"role": "user", "content": body.prompt or ""}])
-    return await fitted(herd, card, text, tokens, body.n)
+        text = await herd.renderer.text(card, chat)
+    return await fitted(herd, card, chat, text, tokens, n=body.n)
 
 
-async def fitted(herd: Herd, card: ModelCard, text: str, tokens: int, n: int = 1) -> Prompt:
-    """A rendered text as a prompt that fits, with `n` answers of so many tokens each.
+async def fitted(
+    herd: Herd, card: ModelCard, chat: Chat | None, text: str, tokens: int, *, n: int = 1
+) -> Prompt:
+    """A rendered text (of this chat, if it was one) as a prompt that fits, with `n` answers of so many tokens each.
 
     Raises InvalidRequest (it is empty), ContextExceeded.
     """
@@ -74,7 +81,9 @@ async def fitted(herd: Herd, card: ModelCard, text: str, tokens: int, n: int = 1
     length = len(text.encode())
     counted = await _fitting(herd, card, text, length, tokens)
     # The answers share the prompt's cells.
-    return Prompt(text, kv_estimate(length, counted, tokens, card.context) + (n - 1) * tokens)
+    kv_tokens = kv_estimate(length, counted, tokens, card.context) + (n - 1) * tokens
+    template = chat.template_of(card) if chat is not None else None
+    return Prompt(text, kv_tokens, marks_of(template, text) if template is not None else None)
 
 
 async def _fitting(herd: Herd, card: ModelCard, text: str, length: int, tokens: int) -> int | None:
@@ -153,6 +162,8 @@ def ask_of(
         kv_tokens=prompt.kv_tokens,
         chain=chain_of(chain_key, key.account, brief.prompt, shared=brief.share_prefix),
         metadata=body.metadata,
+        # An answer in a form has no room for reasoning.
+        marks=prompt.marks if brief.schema is None else None,
     )
 
 

@@ -130,7 +130,7 @@ WRONG: list[tuple[str, str]] = [
     ('{"prompt":"a\\u0000b","tokens":5}', "prompt"),
     ('{"prompt":"\\ud800","tokens":5}', ""),
     ('{"messages":[],"tokens":5}', "messages"),
-    ('{"messages":[{"role":"tool","content":"b"}],"tokens":5}', "messages.0.role"),
+    ('{"messages":[{"role":"function","content":"b"}],"tokens":5}', "messages.0.role"),
     ('{"messages":[{"role":"user"}],"tokens":5}', "messages.0.content"),
     ('{"messages":[{"role":"user","content":"b","name":"x"}],"tokens":5}', "messages.0.name"),
     ('{"messages":[{"role":"user","content":"b"}],"raw":true,"tokens":5}', ""),

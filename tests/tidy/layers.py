@@ -27,7 +27,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "fastapi": ("herder/app.py", "herder/api/"),
     "httpcore": ("herder/egress.py",),
     "huggingface_hub": ("worker/models.py",),
-    "jinja2": ("herder/prompts.py",),
+    "jinja2": ("herder/rendering.py",),
     # The counting child reads a vocabulary without a model.
     "llama_cpp": ("worker/llama.py", "worker/batch.py", "herder/counting_child.py"),
     "numpy": ("worker/llama.py", "worker/batch.py", "worker/sampling.py"),

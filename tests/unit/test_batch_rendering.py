@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from herder import prompts
+from herder import prompts, rendering
 from herder.errors import InvalidRequest
-from herder.prompts import Renderer, render_many
+from herder.prompts import Chat, Renderer
 from herder.protocol import ModelCard
+from herder.rendering import render_many
 from tests.integration.api import CARD, TEMPLATE
 
 REFUSES = "{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}{{ messages[0].content }}"
@@ -19,8 +20,8 @@ def card(template: str = TEMPLATE) -> ModelCard:
     return ModelCard(**{**CARD.__dict__, "template": template})
 
 
-def chats(*texts: str) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": text}] for text in texts]
+def chats(*texts: str) -> list[Chat]:
+    return [Chat([{"role": "user", "content": text}]) for text in texts]
 
 
 @pytest.fixture
@@ -56,11 +57,12 @@ async def test_a_template_without_end_is_given_up(
 
 
 def test_an_answer_holds_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "OUTPUT_CHARS_MAX", 100)
-    given = chats(*["x" * 40] * 5)
+    monkeypatch.setattr(rendering, "OUTPUT_CHARS_MAX", 100)
+    given = [chat.asked() for chat in chats(*["x" * 40] * 5)]
     found = render_many("{{ messages[0].content }}", given, bos_token="", eos_token="")
     assert [len(each["text"]) for each in found] == [40, 40]
-    (first,) = render_many("{{ messages[0].content }}", chats("x" * 90, "y" * 90), bos_token="", eos_token="")
+    given = [chat.asked() for chat in chats("x" * 90, "y" * 90)]
+    (first,) = render_many("{{ messages[0].content }}", given, bos_token="", eos_token="")
     assert first["text"] == "x" * 90
 
 

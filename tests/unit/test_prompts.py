@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from herder import prompts
 from herder.child import Child, ChildFailed
 from herder.errors import InvalidRequest
-from herder.prompts import Renderer, TemplateError, bounds, kv_estimate, render, without_doubled_bos
+from herder.prompts import Chat, Renderer, bounds, kv_estimate, without_doubled_bos
 from herder.protocol import ModelCard
+from herder.rendering import TemplateError, render
 
 CHATML = """{% for message in messages %}
 {% if loop.first and message['role'] != 'system' %}
@@ -26,7 +27,7 @@ CHATML = """{% for message in messages %}
 {{- '<|im_start|>assistant\\n' -}}
 {% endif %}
 """
-HELLO = [{"role": "user", "content": "Hé <b>"}]
+HELLO = Chat([{"role": "user", "content": "Hé <b>"}])
 
 
 def card(template: str | None, *, adds_bos: bool = True, context: int = 512) -> ModelCard:
@@ -34,7 +35,9 @@ def card(template: str | None, *, adds_bos: bool = True, context: int = 512) -> 
 
 
 def rendered(template: str) -> str:
-    return render(template, HELLO, bos_token="<s>", eos_token="</s>", date=datetime(2026, 7, 26, tzinfo=UTC))
+    return render(
+        template, HELLO.messages, bos_token="<s>", eos_token="</s>", date=datetime(2026, 7, 26, tzinfo=UTC)
+    )
 
 
 def test_a_template_is_rendered_as_hugging_face_does() -> None:

@@ -1,0 +1,157 @@
+"""Runs a chat template: a stranger's program, in a sandboxed Jinja. Pure, and only ever called in the child.
+
+Follows the conventions of Hugging Face's templates: `raise_exception`, `strftime_now`, `tools`, trimmed blocks. What a
+caller sent is never silently left out: a template that has no use for it is a refusal. Knows no models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from jinja2 import meta
+from jinja2.exceptions import TemplateError as JinjaError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+OUTPUT_CHARS_MAX = 4_000_000
+
+Message = dict[str, Any]
+Tools = Sequence[dict[str, Any]] | None
+
+
+class TemplateError(Exception):
+    """The template refused the chat (in its own words), or is broken, or went past a limit."""
+
+
+def render(
+    template: str,
+    messages: Sequence[Message],
+    tools: Tools = None,
+    *,
+    bos_token: str,
+    eos_token: str,
+    date: datetime | None = None,
+) -> str:
+    """The rendered chat, ready for the answer to follow. Raises TemplateError."""
+    now = date or datetime.now(UTC)
+
+    def rendered(turns: Sequence[Message]) -> str:
+        variables = {"bos_token": bos_token, "eos_token": eos_token, "tools": list(tools) if tools else None}
+        return _rendered(template, turns, variables, now)
+
+    text = rendered(messages)
+    if tools and "tools" not in _variables(template):
+        raise TemplateError("the chat template takes no tools: describe them in a system message")
+    for what, others in _altered(messages):
+        try:
+            unheard = rendered(others) == text
+        except TemplateError:
+            continue
+        if unheard:
+            raise TemplateError(f"the chat template leaves {what} out")
+    return text
+
+
+def _rendered(template: str, messages: Sequence[Message], variables: dict[str, Any], now: datetime) -> str:
+    def strftime_now(form: str) -> str:
+        return now.strftime(form)
+
+    try:
+        pieces, length = [], 0
+        for piece in _compiled(template).generate(
+            messages=[dict(message) for message in messages],
+            add_generation_prompt=True,
+            documents=None,
+            strftime_now=strftime_now,
+            raise_exception=_refuse,
+            **variables,
+        ):
+            length += len(piece)
+            if length > OUTPUT_CHARS_MAX:
+                raise TemplateError(f"the chat template writes more than {OUTPUT_CHARS_MAX} characters")
+            pieces.append(piece)
+        return "".join(pieces)
+    except JinjaError as error:
+        raise TemplateError(f"the chat template refused: {error.message or type(error).__name__}") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise TemplateError(f"the chat template failed: {type(error).__name__}: {error}"[:300]) from error
+
+
+def _altered(messages: Sequence[Message]) -> list[tuple[str, list[Message]]]:
+    """The same chat with other words in what templates are known to overlook, one kind at a time.
+
+    A template that reads it writes another text then. Roles stay, since many templates want them to alternate.
+    """
+    found = []
+    for role, what in (("system", "system messages"), ("tool", "messages of the role tool")):
+        if any(message["role"] == role and message.get("content") for message in messages):
+            others = [
+                {**message, "content": f"{message['content']}."} if message["role"] == role else message
+                for message in messages
+            ]
+            found.append((what, others))
+    if any(message.get("tool_calls") for message in messages):
+        others = [
+            {**message, "tool_calls": [_renamed(call) for call in message["tool_calls"]]}
+            if message.get("tool_calls")
+            else message
+            for message in messages
+        ]
+        found.append(("tool_calls", others))
+    return found
+
+
+def _renamed(call: dict[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    return {**call, "function": {**function, "name": f"{function['name']}_"}}
+
+
+def render_many(
+    template: str, chats: Sequence[dict[str, Any]], *, bos_token: str, eos_token: str
+) -> list[dict[str, str]]:
+    """`{text}` or `{error}` for each `{messages, tools}`, in order, as far as they fit one answer: one at least."""
+    found: list[dict[str, str]] = []
+    length = 0
+    for chat in chats:
+        try:
+            text = render(template, chat["messages"], chat["tools"], bos_token=bos_token, eos_token=eos_token)
+            rendered = {"text": text}
+        except TemplateError as error:
+            rendered = {"error": str(error)}
+        length += len(rendered.get("text", ""))
+        if found and length > OUTPUT_CHARS_MAX:
+            break
+        found.append(rendered)
+    return found
+
+
+def _refuse(message: str) -> NoReturn:
+    raise JinjaError(str(message)[:300])
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
+
+    def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+
+    # Jinja's own escapes HTML, which a model was not trained on.
+    environment.filters["tojson"] = tojson
+    return environment
+
+
+@lru_cache(maxsize=32)
+def _compiled(template: str) -> Any:
+    return _environment().from_string(template)
+
+
+@lru_cache(maxsize=32)
+def _variables(template: str) -> frozenset[str]:
+    """What the template reads from outside, so not what it sets itself or names as a parameter of a macro."""
+    return frozenset(meta.find_undeclared_variables(_environment().parse(template)))
