@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from llama_herder import _batch_calls, _batch_results
+from llama_herder._calls import id_of
 from llama_herder._core import Call, Patience
 from llama_herder._json import Page
 from llama_herder._streams import Emitting
@@ -94,7 +95,7 @@ class AsyncBatchCalls:
 
     async def batch_status(self, batch: Batch | str) -> Batch:
         """A batch as it is now."""
-        return await self._call(_batch_calls.batch_status(_batch_calls.id_of(batch)))
+        return await self._call(_batch_calls.batch_status(id_of(batch)))
 
     async def batches(self, limit: int | None = None, cursor: str | None = None) -> Page[Batch]:
         """The account's batches, newest first."""
@@ -102,7 +103,7 @@ class AsyncBatchCalls:
 
     async def cancel_batch(self, batch: Batch | str) -> Batch:
         """Take what is left of a batch out of the line and refund it; running items stop soon. Safe to repeat."""
-        return await self._call(_batch_calls.cancel_batch(_batch_calls.id_of(batch)))
+        return await self._call(_batch_calls.cancel_batch(id_of(batch)))
 
     def batch_results(self, batch: Batch | str, *, cursor: int = 0, follow: bool = True) -> AsyncBatchResults:
         """How its items ended, in that order, each once; goes on by itself over broken connections.
@@ -112,7 +113,7 @@ class AsyncBatchCalls:
         >>> async for result in herder.batch_results(batch):
         ...     print(result.custom_id, result.text)
         """
-        flow = _batch_results.results(_batch_calls.id_of(batch), cursor, follow, self.url, self._patience)
+        flow = _batch_results.results(id_of(batch), cursor, follow, self.url, self._patience)
         found = AsyncBatchResults()
         found._results = self._emitted(flow)
         return found

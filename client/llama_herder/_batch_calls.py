@@ -79,11 +79,6 @@ def _taking_s(items: int) -> float:
     return min(TAKING_S_MAX, items * TAKING_S_PER_ITEM)
 
 
-def id_of(batch: Batch | str) -> str:
-    """The id of a batch, however it was given."""
-    return batch if isinstance(batch, str) else batch.id
-
-
 def _submission(send: Send) -> Call[Batch]:
     unsure = (
         "the batch may have been accepted: the same submission with the idempotency key "

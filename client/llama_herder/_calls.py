@@ -22,8 +22,31 @@ PAUSE_S = 0.25
 OUTAGE_S = 300.0
 
 
+def id_of(thing: object) -> str:
+    """The id of a job or a batch, where an id does as well."""
+    found = thing if isinstance(thing, str) else getattr(thing, "id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"a job, a batch or its id is needed, not {_kind(thing)}")
+    return found
+
+
+def seconds(given: float | None, name: str = "timeout") -> float | None:
+    """A time that can be waited for; whatever else was passed is told apart here, before anything is sent."""
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int | float)):
+        raise TypeError(f"{name} must be a number of seconds, or None, not {_kind(given)}")
+    if given is not None and not given >= 0:
+        raise InvalidRequest(f"{name} must be 0 seconds or more, not {given:g}")
+    return given
+
+
+def _kind(given: object) -> str:
+    return "None" if given is None else f"a {type(given).__name__}"
+
+
 def part(text: str) -> str:
     """A name or an id as one segment of a path; an empty one would be another address."""
+    if not isinstance(text, str):
+        raise TypeError(f"a name or an id must be text, not {_kind(text)}")
     if not text.strip("."):
         raise NotFound(f"{text!r} is not a name or an id")
     return _quoted(text, safe="", errors="surrogateescape")
@@ -59,7 +82,7 @@ def chat(prompt: object) -> list[Message]:
             return turns
         found = f"a {type(prompt).__name__} with other things than messages"
     else:
-        found = "None" if prompt is None else f"a {type(prompt).__name__}"
+        found = _kind(prompt)
     shape = '[{"role": "user", "content": "…"}]'
     raise TypeError(f"the prompt must be text, or a list of messages such as {shape}, not {found}")
 
@@ -111,6 +134,8 @@ def waiting(
 
     Raises WaitTimeout after `timeout` seconds, and the last error once the herder was away for too long.
     """
+    seconds(timeout)
+    seconds(poll_s, "poll_s")
     clock = patience.clock
     deadline = math.inf if timeout is None else clock() + timeout
     seen: Job | None = None
@@ -149,6 +174,7 @@ def running(
     timeout: float | None = None,
 ) -> Flow[Job]:
     """Submits, waits and judges; `timeout` counts from the moment the job is accepted."""
+    seconds(timeout)
     accepted = yield from perform(submit(body, idempotency_key), url, patience)
     ended = yield from waiting(accepted.id, url, patience, timeout)
     return answered(ended)

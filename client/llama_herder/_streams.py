@@ -132,7 +132,7 @@ class _Following:
     ) -> None:
         self.submission: Call[Job] | None = None
         self.last: str | None = None
-        self._url, self._patience, self._timeout = url, patience, timeout
+        self._url, self._patience, self._timeout = url, patience, _calls.seconds(timeout)
         self._params = {"cancel_on_disconnect": "true"} if cancel_on_disconnect else {}
         self._job_id = ""
         self._deadline = math.inf

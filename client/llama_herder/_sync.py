@@ -107,7 +107,7 @@ class Herder(BatchCalls):
 
         `on_poll` is called with the job at least every `poll_s` seconds.
         """
-        job_id = job if isinstance(job, str) else job.id
+        job_id = _calls.id_of(job)
         return self._perform(
             _calls.waiting(job_id, self.url, self._patience, timeout, poll_s=poll_s, on_poll=on_poll)
         )
@@ -168,7 +168,7 @@ class Herder(BatchCalls):
         cancel_on_disconnect: bool = False,
     ) -> EventStream:
         """The events of a job that is there, as `stream` gives them: from the first, or from the one after `after`."""
-        job_id = job if isinstance(job, str) else job.id
+        job_id = _calls.id_of(job)
         return self._stream(
             _streams.following(
                 job_id,
@@ -196,7 +196,7 @@ class Herder(BatchCalls):
 
     def cancel(self, job: Job | str) -> Job:
         """Take a queued job out of the line (refunded at once), or ask the worker of a running one to stop."""
-        return self._call(_calls.cancel(job if isinstance(job, str) else job.id))
+        return self._call(_calls.cancel(_calls.id_of(job)))
 
     # --- the herd and the account ------------------------------------------------------------------------
 

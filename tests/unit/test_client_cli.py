@@ -161,6 +161,15 @@ def test_without_a_standard_output_nothing_is_sent(
     assert capsys.readouterr().err == "error: standard output is closed\n"
 
 
+@pytest.mark.parametrize("timeout", ["-1", "nan"])
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_timeout_that_is_none_is_told_before_anything_is_paid(
+    timeout: str, stream: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.execute(["run", "hi", "--tokens", "4", f"--timeout={timeout}", *stream, *NOWHERE]) == 2
+    assert capsys.readouterr().err == f"error: timeout must be 0 seconds or more, not {timeout}\n"
+
+
 def test_tables_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_table(("name", "credits", "note"), [("ann", 1_000_000, "x" * 300), ("b\x1b[2J", None, True)])
     lines = capsys.readouterr().out.splitlines()

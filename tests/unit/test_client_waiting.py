@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import httpx
 import pytest
 
 import llama_herder
@@ -101,6 +103,46 @@ def test_every_poll_is_told() -> None:
     flow = _calls.waiting("job_1", URL, patience(clock), poll_s=1, on_poll=seen.append)
     drive(flow, long_poll(clock, 1003.0), clock)
     assert [job.status for job in seen] == ["running", "running", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "kind"),
+    [
+        ("5", TypeError),
+        (True, TypeError),
+        (-1, llama_herder.InvalidRequest),
+        (float("nan"), llama_herder.InvalidRequest),
+    ],
+)
+def test_a_time_that_cannot_be_waited_for_is_refused_before_anything_is_sent(
+    timeout: Any, kind: type[Exception]
+) -> None:
+    def unasked(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"{request.url} was asked")
+
+    with llama_herder.Herder(URL, transport=httpx.MockTransport(unasked)) as herder:
+        for call in (
+            lambda: herder.run("hi", 4, timeout=timeout),
+            lambda: herder.wait("job_1", timeout),
+            lambda: herder.stream("hi", 4, timeout=timeout),
+            lambda: herder.events("job_1", timeout=timeout),
+        ):
+            with pytest.raises(kind, match="timeout must be"):
+                call()
+        with pytest.raises(kind, match="poll_s must be"):
+            herder.wait("job_1", poll_s=timeout)
+
+
+@pytest.mark.parametrize("thing", [None, 5, b"job_1", object()])
+def test_what_is_no_job_says_what_to_pass(thing: Any) -> None:
+    with pytest.raises(TypeError, match=r"^a name or an id must be text, not (None$|an? )"):
+        _calls.job(thing)
+    with llama_herder.Herder(URL) as herder:
+        for call in (herder.wait, herder.events, herder.cancel, herder.batch_status, herder.batch_results):
+            with pytest.raises(TypeError, match=r"^a job, a batch or its id is needed, not "):
+                call(thing)
+        with pytest.raises(TypeError):
+            herder.job(thing)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llama_herder import Herder, HerderError, Job, Message, Quote
-from llama_herder._calls import answered
+from llama_herder._calls import answered, seconds
 from llama_herder._core import one_line
 from llama_herder.cli import output, session
 from llama_herder.cli.prompt import read_prompt
@@ -68,6 +68,7 @@ def run(
 
     herder run "What is a chatbot?" --tokens 40
     """
+    seconds(timeout)
     asked = read_prompt(prompt, messages, system, raw)
     options: Options = {"model": model, "multiplier": multiplier, "fee": fee, "max_fee": max_fee, "raw": raw}
     options |= {"temperature": temperature, "top_p": top_p, "seed": seed}
