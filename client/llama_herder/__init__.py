@@ -20,6 +20,7 @@ from llama_herder._sync_batches import BatchResults
 from llama_herder._sync_stream import EventStream
 from llama_herder._sync_webhooks import Webhooks
 from llama_herder._verify import verify_webhook
+from llama_herder.answers import Chance, Choice, Result, TokenChances
 from llama_herder.batches import Batch, BatchCounts, BatchItem, BatchResult
 from llama_herder.errors import (
     CannotConnect,
@@ -70,7 +71,6 @@ from llama_herder.types import (
     Model,
     Quote,
     Reason,
-    Result,
     Worker,
 )
 from llama_herder.webhook_types import DefaultWebhook, Delivery, Endpoint, Endpoints
@@ -92,6 +92,8 @@ __all__ = [
     "BatchResult",
     "BatchResults",
     "CannotConnect",
+    "Chance",
+    "Choice",
     "Conflict",
     "ContextExceeded",
     "DefaultWebhook",
@@ -138,6 +140,7 @@ __all__ = [
     "Restarted",
     "Result",
     "Started",
+    "TokenChances",
     "Tokens",
     "TooLarge",
     "Unavailable",

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias
 
 from llama_herder._json import FromJson
-from llama_herder.types import JobError, Message, Result
+from llama_herder.answers import Result, Sampling
+from llama_herder.types import JobError, Message
 
 Charge: TypeAlias = Literal["all_or_nothing", "as_many_as_affordable"]
 
 
-class BatchItem(TypedDict, total=False):
+class BatchItem(Sampling, total=False):
     """One prompt of a batch: `prompt` or `messages`, and whatever of it differs from the rest of the batch."""
 
     custom_id: str
@@ -27,9 +28,6 @@ class BatchItem(TypedDict, total=False):
     share_prefix: bool
     multiplier: float
     stop: str | Sequence[str]
-    temperature: float
-    top_p: float
-    seed: int
     metadata: Mapping[str, str]
 
 

@@ -37,12 +37,13 @@ class Started(_Event):
 
 @dataclass(frozen=True)
 class Tokens(_Event):
-    """More of the answer: `count` tokens from the `index`-th on, as `text`."""
+    """More of the answer: `count` tokens from the `index`-th on, as `text`; of several answers, of which."""
 
     text: str = ""
     count: int = 0
     index: int = 0
     attempt: int = 0
+    choice: int = 0
 
 
 @dataclass(frozen=True)

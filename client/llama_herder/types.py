@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from llama_herder._json import FromJson
+from llama_herder.answers import Result, Sampling
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -31,28 +32,14 @@ class Bid(TypedDict, total=False):
     max_fee: int | None
 
 
-class Options(Bid, total=False):
+class Options(Bid, Sampling, total=False):
     """Everything a job can have beside its prompt and its tokens."""
 
     raw: bool
     share_prefix: bool
     stop: str | Sequence[str]
-    temperature: float | None
-    top_p: float | None
-    seed: int | None
     metadata: Mapping[str, str] | None
     webhook_url: str | None
-
-
-@dataclass(frozen=True)
-class Result(FromJson):
-    """The answer to a prompt. `finish_reason` is stop, length or cancelled."""
-
-    text: str = ""
-    finish_reason: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,6 +62,7 @@ class Job(FromJson):
     status: str = ""
     model: str = ""
     tokens: int = 0
+    n: int = 1
     base_fee: int = 0
     fee: int = 0
     multiplier: float = 1.0

@@ -116,7 +116,7 @@ ERRORS = [
         ["run", PROMPT, "--tokens", "4", "--wings"],
         b"",
         2,
-        "no such option: --wings; see",
+        "no such option: --wings",
     ),
     ("an unknown command", ["fly"], b"", 2, "fly"),
     ("an unknown command of a group", ["account", "fly"], b"", 2, "see herder account --help"),

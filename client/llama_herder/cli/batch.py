@@ -11,15 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from llama_herder import Batch
+from llama_herder.answers import Sampling
 from llama_herder.cli import output, session
 from llama_herder.cli.batch_input import read_input
 from llama_herder.cli.batch_run import BatchRun
 from llama_herder.cli.run import Fee, MaxFee, Model, Multiplier, Raw
+from llama_herder.cli.sampling import with_sampling
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command(rich_help_panel="Use a herd")(batch)
+    app.command(rich_help_panel="Use a herd")(with_sampling(batch))
     app.command(rich_help_panel="Use a herd")(batches)
 
 
@@ -41,9 +43,6 @@ def batch(
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="end before this text; may be repeated")
     ] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="0 is greedy")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", help="nucleus sampling")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="repeat earlier answers")] = None,
     raw: Raw = False,
     webhook_url: Annotated[
         str | None, typer.Option("--webhook-url", help="is told when the batch has ended")
@@ -53,6 +52,7 @@ def batch(
     url: session.Url = None,
     key: session.ApiKey = None,
     as_json: session.Json = False,
+    sampling: Sampling | None = None,
 ) -> None:
     """Pay for a file of prompts, write their answers as they come. Run it again to go on after Ctrl-C.
 
@@ -61,7 +61,7 @@ def batch(
     if str(out) == "-" or (file != "-" and _same(out, Path(file))):
         raise output.UsageProblem("-o needs a file of its own, which is what makes the command repeatable")
     asked: dict[str, Any] = {"tokens": tokens, "model": model, "multiplier": multiplier, "fee": fee}
-    asked |= {"max_fee": max_fee, "stop": stop, "temperature": temperature, "top_p": top_p, "seed": seed}
+    asked |= {"max_fee": max_fee, "stop": stop, **(sampling or {})}
     asked |= {"raw": raw or None, "webhook_url": webhook_url}
     asked["charge"] = "as_many_as_affordable" if as_many_as_affordable else None
     options = {name: value for name, value in asked.items() if value not in (None, [])}

@@ -159,5 +159,5 @@ def _print_job(job: Job, as_json: bool) -> None:
     )
     if job.text:
         print()
-        output.print_text(job.text)
+        output.print_answers(job)
     return None

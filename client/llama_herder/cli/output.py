@@ -170,6 +170,18 @@ def print_text(text: str) -> None:
     print_piece(text if text.endswith("\n") else text + "\n")
 
 
+def print_answers(job: Job) -> None:
+    """The answer on stdout; of several all, with a line `---` between two of them."""
+    choices = job.result.choices if job.result else ()
+    if len(choices) < 2:
+        return print_text(job.text)
+    for i, choice in enumerate(choices):
+        if i:
+            print("---")
+        print_text(choice.text)
+    return None
+
+
 def print_piece(text: str) -> None:
     """Part of an answer, at once."""
     terminal = sys.stdout.isatty()

@@ -9,8 +9,10 @@ import typer
 from llama_herder import Herder, HerderError, Job, Message, Quote
 from llama_herder._calls import answered, seconds
 from llama_herder._core import one_line
+from llama_herder.answers import Sampling
 from llama_herder.cli import output, session
 from llama_herder.cli.prompt import read_prompt
+from llama_herder.cli.sampling import with_sampling
 from llama_herder.cli.stream import Shown, followed, shown_as
 from llama_herder.types import Options
 
@@ -37,7 +39,7 @@ MaxFee = Annotated[int | None, typer.Option("--max-fee", help="refuse to pay mor
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command(rich_help_panel="Use a herd")(run)
+    app.command(rich_help_panel="Use a herd")(with_sampling(run))
     app.command(rich_help_panel="Use a herd")(quote)
 
 
@@ -52,9 +54,6 @@ def run(
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="end before this text; may be repeated")
     ] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="0 is greedy")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", help="nucleus sampling")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="repeat an earlier answer")] = None,
     system: System = None,
     messages: Chat = None,
     raw: Raw = False,
@@ -63,6 +62,7 @@ def run(
     url: session.Url = None,
     key: session.ApiKey = None,
     as_json: session.Json = False,
+    sampling: Sampling | None = None,
 ) -> None:
     """Pay for a prompt, wait, print the answer. Ctrl-C cancels it and refunds what was not used.
 
@@ -71,7 +71,9 @@ def run(
     seconds(timeout)
     asked = read_prompt(prompt, messages, system, raw)
     options: Options = {"model": model, "multiplier": multiplier, "fee": fee, "max_fee": max_fee, "raw": raw}
-    options |= {"temperature": temperature, "top_p": top_p, "seed": seed}
+    options = {**options, **(sampling or {})}
+    if stream and not as_json and options.get("n") not in {None, 1}:
+        raise output.UsageProblem("--stream shows one answer while it is made; with --n add --json")
     if stop:
         options["stop"] = stop
     with session.client(url, key) as herder:
@@ -120,7 +122,7 @@ def _print_ended(
         elif as_json:
             output.print_json({**ended.raw, "balance": balance})
         elif ended.text or ended.status == "succeeded":
-            output.print_text(ended.text)
+            output.print_answers(ended)
     if not as_json:
         output.print_note(output.bill(ended, balance, automatic))
     if ended.status != "succeeded":
