@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.prefix_bench import SYSTEM, Bench
+from tests.unit.worker_bench import a_lease
 from worker.engine import Row, Step, StepFailed
 from worker.fake import FakeEngine
 from worker.kept import DECAY, GROWTH, LEAST_SHARE, Allowance, Kept, Owner, packed, shared_length
+from worker.sequence import Sequence
 
 
 def test_more_is_kept_than_there_are_slots() -> None:
@@ -48,14 +50,52 @@ def test_work_that_is_paid_takes_the_room_of_what_is_kept() -> None:
 
 def test_what_is_used_often_stays_and_the_rest_goes_from_its_end() -> None:
     bench = Bench(slots=1, context=400, kv_tokens=400, sequences=8)
-    bench.run("often " * 15, tokens=1)
-    for i in range(3):
-        bench.run("often " * 15 + f"{i}", tokens=1)
+    for _ in range(3):
+        bench.run("often " * 15, tokens=1)
     bench.run("once! " * 15, tokens=1)
     bench.run("x" * 300, tokens=10)
     assert bench.run("often " * 15 + "?", tokens=1).cached == 90
     once = bench.run("once! " * 15, tokens=1)
     assert 0 < once.cached < 89
+
+
+def test_cells_that_kept_slots_share_among_themselves_give_way_as_well() -> None:
+    bench = Bench(slots=1, context=100, kv_tokens=100)
+    for i in range(3):
+        bench.run(SYSTEM + f"{i}", tokens=1)
+    assert bench.run("x" * 90, tokens=5).text
+
+
+def test_a_source_that_is_kept_needs_room_of_its_own() -> None:
+    bench = Bench(slots=2, context=200, kv_tokens=200)
+    bench.run(SYSTEM, tokens=1)
+    live = bench.admit("y" * 90, tokens=10)
+    bench.step()
+    # 72 cells are there already; they stay, and count once.
+    late = Sequence(a_lease(SYSTEM + "z" * 10, tokens=18), list((SYSTEM + "z" * 10).encode()))
+    prefixes = bench.scheduler.prefixes
+    source, _ = prefixes.find(late)
+    assert source.length == len(SYSTEM)
+    assert prefixes.fits(late, source)
+    assert not prefixes.fits(late, source, ahead=1)
+    assert not live.ended
+
+
+def test_what_goes_between_a_plan_and_its_step_leaves_the_plan_sound() -> None:
+    for order in ("source", "target", "both"):
+        bench = Bench(slots=3)
+        source = bench.admit(SYSTEM, tokens=90)
+        while not source.decoding:
+            bench.step()
+        target = bench.admit(SYSTEM + "and more")
+        bench.scheduler.plan()
+        assert target.cached == len(SYSTEM)
+        for sequence in (source, target):
+            if order in ("both", "source" if sequence is source else "target"):
+                bench.scheduler.cancel(sequence.lease.job_id)
+        last = bench.admit(SYSTEM + "and more of it")
+        bench.finish()
+        assert len(last.text) == 5
 
 
 def test_what_is_kept_is_pinned_while_it_is_copied() -> None:

@@ -129,6 +129,41 @@ def test_a_job_that_waits_for_another_is_passed_by_and_keeps_its_place() -> None
     assert not stranger.decoding
 
 
+def test_the_room_of_a_job_that_waits_is_left_to_it() -> None:
+    leader_needs, follower_needs = len(SYSTEM * 3) + 6 + 50, 8 + 20
+    bench = Bench(kv_tokens=leader_needs + follower_needs + 10)
+    bench.admit(SYSTEM * 3 + "leader", tokens=50)
+    follower = bench.admit(SYSTEM * 3 + "follower", tokens=20)
+    stranger = bench.admit("stranger", tokens=follower_needs)
+    small = bench.admit("s", tokens=2)
+    assert bench.scheduler.kv_free == 0
+    bench.step()
+    assert bench.scheduler.kv_reserved == leader_needs + follower_needs + 8 + follower_needs + 3
+    while follower.slot is None:
+        assert [s.slot for s in (stranger, small)] == [None, None]
+        bench.step()
+    assert follower.cached == len(SYSTEM * 3)
+    bench.finish()
+
+
+def test_a_longer_part_to_come_does_not_hide_a_part_that_is_there() -> None:
+    bench = Bench()
+    there = bench.admit(SYSTEM, tokens=50)
+    while not there.decoding:
+        bench.step()
+    # Bob's job may not begin with Alice's, so it computes all of it; a third one may begin with either.
+    coming = bench.admit(SYSTEM + "more", account="bob", shares=True)
+    bench.scheduler.plan()
+    assert (coming.done, coming.slot is None) == (0, False)
+    late = bench.admit(SYSTEM + "more!", shares=True)
+    source, leader = bench.scheduler.prefixes.find(late)
+    assert (source.slot, source.length) == (there.slot, len(SYSTEM))
+    assert leader is not None
+    assert (leader.sequence, leader.length) == (coming, len(SYSTEM + "more"))
+    bench.finish()
+    assert late.cached == len(SYSTEM)
+
+
 @pytest.mark.parametrize("how", ["cancel", "drop", "fail"])
 def test_who_waited_for_a_job_that_ends_goes_on_by_itself(how: str) -> None:
     bench = Bench()
