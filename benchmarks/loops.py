@@ -14,11 +14,13 @@ import time
 from collections import deque
 from typing import Any
 
-import llama_cpp
 import numpy as np
 
+# Before llama_cpp is loaded: it sets the OpenMP policy, which is read only once.
+from benchmarks.servers import GPU_LAYERS, MODEL, THREADS  # isort: skip
+import llama_cpp
+
 from benchmarks.models import model
-from benchmarks.servers import GPU_LAYERS, MODEL, THREADS
 from herder.brief import Brief
 from herder.pricing import Terms
 from herder.protocol import Lease
