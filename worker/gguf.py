@@ -17,6 +17,7 @@ ENTRIES_MAX = 65_536
 KEY_BYTES_MAX = 65_535
 ARRAY_MAX = 2**28
 DIMENSIONS_MAX = 4
+CONTEXT_MAX = 2**30
 
 STRING, ARRAY = 8, 9
 SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
@@ -96,6 +97,7 @@ def _parse(data: mmap.mmap | bytes) -> Header:
         key = cursor.string(KEY_BYTES_MAX).decode("utf-8", "replace")
         _skip_value(cursor, cursor.number("I"))
         entries[key] = bytes(data[start : cursor.at])
+    _check_context(entries)
     alignment = _unsigned(entries, "general.alignment", 32)
     ends_at = 0
     for _ in range(tensors):
@@ -105,6 +107,13 @@ def _parse(data: mmap.mmap | bytes) -> Header:
     if tensors:
         ends_at += -(-cursor.at // alignment) * alignment
     return Header(version, tensors, entries, max(ends_at, cursor.at))
+
+
+def _check_context(entries: dict[str, bytes]) -> None:
+    """A context of no tokens, or of more than anybody has made, would be reported as a lack of memory."""
+    for key in entries:
+        if key.endswith(".context_length") and not 1 <= _unsigned(entries, key, 1) <= CONTEXT_MAX:
+            raise BadGguf(f"a context of {_unsigned(entries, key, 1)} tokens in its header: it is damaged")
 
 
 def _skip_value(cursor: _Cursor, kind: int) -> None:

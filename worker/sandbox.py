@@ -2,8 +2,8 @@
 
 Linux's Landlock, which needs no root, by three system calls; it holds for this process, for every thread and child that
 it starts from then on, and it cannot be undone. What native code can do with a stranger's model file shrinks to reading
-files and talking to Redis. Not covered: UDP (and so DNS), raw sockets, unix sockets in the file system, reading, and
-other hosts that listen on the port of Redis. Must not know of models or of jobs.
+files and talking to Redis. Not covered: UDP (and so DNS), raw sockets, unix sockets in the file system, reading,
+files' modes, owners and times, and other hosts that listen on the port of Redis. Must not know of models or of jobs.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from herder.broker import Broker
-from llama_herder import Herder
+from llama_herder import Herder, HerderError
 from tests.e2e.books import FUNDS, closed_books
 from tests.e2e.gguf_mutations import Mutation, mutations
 from tests.e2e.herd import clean_environment, until
@@ -30,6 +30,7 @@ START_S = 120.0
 ANSWER_S = 60.0
 TOKENS = 8
 REFUSED, SERVED = "refused", "served"
+REFUSALS = range(400, 500)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,12 @@ class Field:
         """What a worker that has started or ended is worth: a word, and a fault."""
         code = worker.process.poll()
         if code is None:
-            job = client.submit("What is a chatbot?", model=model, tokens=TOKENS)
+            try:
+                job = client.submit("What is a chatbot?", model=model, tokens=TOKENS)
+            except (
+                HerderError
+            ) as error:  # a context too small for any answer, a template that cannot be rendered
+                return SERVED, "" if error.status in REFUSALS else f"the herder said {error}"
             self._accepted.append(job.id)
             ended = until(lambda: worker.process.poll() is not None or client.job(job.id).ended, "", ANSWER_S)
             if not ended or worker.process.poll() is not None:
