@@ -82,7 +82,10 @@ class Prefixes:
             # Only what is longer than the best so far is looked at closely: of many jobs that begin alike, one.
             best = source.length if other.decoding or leader is None else min(source.length, leader.length)
             shared = shared_length(others, prompt, min(best, other.prompt_tokens - 1))
-            if shared == other.prompt_tokens:
+            if other.lease.brief.schema is not None:
+                # Its answer may be begun anew from the prompt's last token: what comes then needs the cells.
+                shared = min(shared, other.prompt_tokens - 1)
+            elif shared == other.prompt_tokens:
                 answer = packed(other.tokens[shared : other.done])
                 shared += shared_length(answer, prompt[shared * TOKEN_BYTES :])
             shared = min(shared, most)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.prefix_bench import SYSTEM, Bench
 from worker.scheduler import FOLLOW_LEAST, STILL_MAX, Scheduler
+from worker.sequence import Sequence
 
 # --- what is reused --------------------------------------------------------------------------------------
 
@@ -53,6 +54,17 @@ def test_a_live_job_is_a_source_and_its_answer_is_one_too() -> None:
     assert longer.cached == len(SYSTEM) + 20
     bench.finish()
     assert long.text.encode() == bench.run(SYSTEM, tokens=60).text.encode()
+
+
+def test_an_answer_that_may_be_begun_anew_is_no_source() -> None:
+    bench = Bench()
+    typed = bench.admit(SYSTEM, tokens=60)
+    typed.lease = replace(typed.lease, brief=replace(typed.lease.brief, schema="{}"))
+    for _ in range(40):
+        bench.step()
+    late = Sequence(typed.lease, list((SYSTEM + typed.text[:20]).encode()))
+    source, leader = bench.scheduler.prefixes.find(late)
+    assert (source.length, leader) == (len(SYSTEM) - 1, None)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +200,20 @@ def test_who_waited_for_a_job_that_ends_goes_on_by_itself(how: str) -> None:
     bench.finish()
     assert [s.cached for s in followers[1:]] == [len(SYSTEM * 4)] * 2
     assert all(len(s.text) == 5 for s in followers)
+
+
+def test_a_job_begins_a_step_later_where_copies_are_in_the_way() -> None:
+    bench = Bench(slots=2, sequences=3)
+    prompts = [f"{letter} {SYSTEM}" for letter in "ABC"]
+    for prompt in prompts:
+        bench.run(prompt, tokens=1)
+    first = bench.admit(prompts[0] + "?", tokens=50)
+    second = bench.admit(prompts[2] + "?", tokens=5)
+    bench.step()
+    assert [first.slot is None, second.slot is None] == [False, True]
+    bench.step()
+    assert (second.slot is None, first.ended) == (False, False)
+    assert min(first.cached, second.cached) >= len(SYSTEM)
 
 
 def test_nobody_waits_for_a_job_that_does_not_move() -> None:
