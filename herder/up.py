@@ -282,7 +282,7 @@ def announce(herd: Herd) -> None:
     if not herd.settings.workers:
         say("no workers here: start some with herder-worker, on this Redis")
     if herd.keys is None:
-        say("keys: those that were made before; `herder admin-key` makes an admin key, the first one too")
+        say("keys are shown only when they are made; `herder admin-key` makes a new admin key")
     else:
         say("")
         say("These keys are shown once; only their HMAC is stored.")

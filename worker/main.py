@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", help="herd-tiny, a .gguf file, hf:owner/repo/file.gguf, or name=any of these")
     p.add_argument("--name", help="the model's name in the herd (default: the file's)")
     p.add_argument("--id", help="this worker's id (default: host, process and a random part)")
+    p.add_argument("--data-dir", type=Path, help="where downloaded models are kept")
     p.add_argument("--redis-url", help="redis://, rediss:// or unix:// URL")
     p.add_argument("--slots", type=int, help="jobs decoded at once")
     p.add_argument(
@@ -89,13 +90,15 @@ def read_plan(arguments: list[str]) -> Plan:
     flags = parser().parse_args(arguments)
     names = {"redis_url": flags.redis_url, "slots": flags.slots, "ctx": flags.ctx, "threads": flags.threads}
     names |= {"gpu_layers": flags.gpu_layers, "drain_ms": flags.drain_ms, "model_sha256": flags.sha256}
-    names["sandbox"] = flags.sandbox
+    names |= {"sandbox": flags.sandbox, "data_dir": flags.data_dir}
     names["model"] = (flags.model,) if flags.model else None
     try:
         settings = Settings(**{name: value for name, value in names.items() if value is not None})
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+        raise ValueError(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+        ) from error
     if not settings.redis_url:
         raise ValueError("a worker needs a Redis: give --redis-url or HERDER_REDIS_URL, or use `herder up`")
     spec = models.parse_spec(settings.model[0])

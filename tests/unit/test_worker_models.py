@@ -16,7 +16,7 @@ import pytest
 
 from worker.engine import ModelUnusable
 from worker.gguf import BadGguf, read_header
-from worker.main import EXIT_BAD_MODEL, EXIT_USAGE, run
+from worker.main import EXIT_BAD_MODEL, EXIT_USAGE, read_plan, run
 from worker.models import ModelSpec, check, locate, parse_spec
 
 HERD_TINY = Path(str(files("herder") / "models" / "herd-tiny.gguf"))
@@ -107,6 +107,11 @@ def test_a_missing_file_and_a_missing_redis_are_told_apart_by_exit_code(
     text.write_text("hello")
     assert run(["--model", str(text), "--redis-url", "redis://127.0.0.1:1"]) == EXIT_BAD_MODEL
     assert "not a GGUF file" in capsys.readouterr().err
+
+
+def test_the_data_directory_is_a_flag(tmp_path: Path) -> None:
+    plan = read_plan(["--redis-url", "redis://127.0.0.1:1", "--data-dir", str(tmp_path / "kept")])
+    assert plan.settings.data_dir == tmp_path / "kept"
 
 
 class Hub(BaseHTTPRequestHandler):
