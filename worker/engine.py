@@ -121,6 +121,11 @@ class Engine(Protocol):
         """Whether the token means that the model has finished (an end-of-generation token)."""
         ...
 
+    def ready(self, schema: str, tokens: int) -> str | None:
+        """Make ready for an answer of at most so many tokens that fits this schema; may take long, so that it is called
+        before the step that opens it, from any thread. Why there can be none, in words; None where all is well."""
+        ...
+
     def step(self, step: Step) -> dict[int, Drawn]:
         """Decode and sample: slot → what was drawn for every row with `sample`. Raises KvFull or StepFailed."""
         ...

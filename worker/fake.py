@@ -121,6 +121,10 @@ class FakeEngine:
         """See Engine."""
         return token == END
 
+    def ready(self, schema: str, tokens: int) -> str | None:
+        """See Engine. It says what its prompt tells it to, whatever the schema."""
+        return None
+
     def step(self, step: Step) -> dict[int, Drawn]:
         """See Engine."""
         self.steps = [*self.steps[-1023:], step]

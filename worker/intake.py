@@ -52,7 +52,7 @@ class Intake:
         for sequence in self._arrived:
             if sequence.key in self._lost:
                 sequence.fail("lost", "another attempt owns the job")
-            else:
+            elif not sequence.ended:
                 scheduler.admit(sequence)
             ended += [sequence] if sequence.ended else []
         for job_id in self._cancels:

@@ -21,6 +21,7 @@ import numpy as np
 from worker.batch import Batch
 from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Row, Step, StepFailed
 from worker.sampling import Logits, Sampler, Samplers
+from worker.grammar import Grammars
 
 BATCH_TOKENS = 2048
 SEQUENCES_MAX = 256
@@ -87,6 +88,7 @@ class LlamaEngine:
         self._samplers = Samplers(threads or os.cpu_count() or 1)
         self._ends = tuple(token for token in range(len(self._pieces)) if self.ends(token))
 
+        self._grammars = Grammars(self._pieces, self._ends)
     def _open_context(self, slots: int, kv_tokens: int, threads: int) -> None:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = kv_tokens
@@ -184,11 +186,16 @@ class LlamaEngine:
     def step(self, step: Step) -> dict[int, Drawn]:
         """See Engine."""
         for slot, keep in step.trims:
+    def ready(self, schema: str, tokens: int) -> str | None:
+        """See Engine."""
+        return self._grammars.ready(schema, tokens)
+
             llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)
         for source, target, length in step.copies:
             llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
         for opening in step.opens:
-            sampler = Sampler(opening.sampling, opening.prompt, ends=self._ends)
+            mask = self._grammars.open(opening.slot, opening.schema, opening.tokens)
+            sampler = Sampler(opening.sampling, opening.prompt, ends=self._ends, mask=mask)
             self._samplers.open(opening.slot, sampler)
         wanted = self._batch.fill(step)
         # Tour 5/8: one llama_decode for every sequence this worker answers; ctypes lets go of the GIL meanwhile.
@@ -205,7 +212,7 @@ class LlamaEngine:
         # One row for each wanted token, in batch order.
         pointer = llama_cpp.llama_get_logits(self._context)
         logits = np.ctypeslib.as_array(pointer, shape=(len(wanted), len(self._pieces)))
-        return self._draw([(slot, logits[i]) for i, (slot, _) in enumerate(wanted)])
+        return self._grammars.taken(self._draw([(slot, logits[i]) for i, (slot, _) in enumerate(wanted)]))
 
     def _draw(self, rows: list[tuple[int, Logits]]) -> dict[int, Drawn]:
         """The next token of each slot from its row of logits."""

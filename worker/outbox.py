@@ -38,7 +38,7 @@ class Report:
     @property
     def unreported(self) -> list[Sequence]:
         """Answers whose text has grown by what is in no chunk yet."""
-        return [a for a in self.answers if len(a.text) > a.reported_chars]
+        return [a for a in self.answers if not a.held and len(a.text) > a.reported_chars]
 
     @property
     def settles(self) -> bool:

@@ -127,6 +127,12 @@ class Prefixes:
         sequence.slot, sequence.done, sequence.cached = slot, source.length, source.length
         return True
 
+    def rewind(self, sequence: Sequence) -> None:
+        """A job begins its answer anew: only its prompt stays, less the token whose logits are needed."""
+        assert sequence.slot is not None
+        sequence.done = sequence.prompt_tokens - 1 if self._reuse else 0
+        self.trims[sequence.slot] = sequence.done
+
     def end(self, sequence: Sequence, *, intact: bool) -> None:
         """A job has left its slot, which keeps what is decoded, unless that is undefined or somebody else has it."""
         slot = sequence.slot

@@ -23,6 +23,7 @@ from worker.leases import Doorbell, Leases
 from worker.outbox import Outbox
 from worker.progress import Progress
 from worker.pulse import Pulse, wait
+from worker.reading import read
 from worker.recycle import Recycling
 from worker.scheduler import Scheduler
 from worker.sequence import Key, Sequence, sequences_of
@@ -198,10 +199,9 @@ class Runner:
 
     async def _accept(self, answers: list[Sequence]) -> None:
         """Count the prompt's tokens, beside the running step, and put the job where the next step finds it."""
-        prompt = await asyncio.to_thread(self._engine.tokenize, answers[0].lease.brief.prompt)
-        self._intake.arrive(answers, prompt)
+        self._intake.arrive(answers, await asyncio.to_thread(read, self._engine, answers))
         self._work.set()
-        log.debug("leased", job=answers[0].lease.job_id, prompt_tokens=len(prompt))
+        log.debug("leased", job=answers[0].lease.job_id, prompt_tokens=answers[0].prompt_tokens)
 
     # --- plan → decode → apply ---------------------------------------------------------------------------
 
@@ -242,7 +242,7 @@ class Runner:
         if not sequences:
             return
         self._fresh.set()
-        if any(s.ended or (s.text and not s.reported_chars) for s in sequences):
+        if any(s.ended or (s.text and not s.held and not s.reported_chars) for s in sequences):
             self._urgent.set()
         if any(s.ended for s in sequences):
             self._room.set()

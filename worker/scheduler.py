@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from worker.engine import Drawn, EngineFacts, Opening, Row, Step
 from worker.pace import PrefillPace, Speed
 from worker.prefix import Prefixes
-from worker.sequence import Key, Sequence, chances_of
+from worker.sequence import SCHEMA_ERROR, Key, Sequence, chances_of
 
 REFUSALS_MAX = 16
 """Steps in a row that the KV cache may refuse before the youngest sequence is given up."""
@@ -199,7 +199,16 @@ class Scheduler:
             if row.sample:
                 drawn = sampled[row.slot]
                 token = drawn.token
-                sequence.take(token, piece(token), ends(token), chances_of(drawn, piece))
+                if drawn.fault is not None:
+                    sequence.fail(SCHEMA_ERROR, drawn.fault)
+                else:
+                    sequence.take(
+                        token, piece(token), ends(token), chances_of(drawn, piece), whole=drawn.whole
+                    )
+                if sequence.again:
+                    sequence.begin_again()
+                    self.prefixes.rewind(sequence)
+                    self._opens.append(sequence)
                 grown.append(sequence)
         self._pace.measured(decoding, prefilled, elapsed_ms)
         self.speed.measured(len(grown), elapsed_ms)

@@ -13,11 +13,16 @@ from dataclasses import dataclass, replace
 from herder.choices import Chance, Choice, TokenChances, choices_text, logprobs_text
 from herder.pricing import capture
 from herder.protocol import FinishReason, Lease, Outcome, Settlement
+from worker.answers import misfit
 from worker.engine import Drawn
 from worker.text import TextStream
 
 IMPOSSIBLE = -1000.0
 """The log-probability of a token that cannot be: JSON has no infinity."""
+
+SCHEMA_ERROR = "schema_error"
+RETRY_TEMPERATURE = 0.7
+"""At least so warm is the second try of a typed answer: the first one's choices would only come again."""
 
 Key = tuple[str, int]
 """(job id, attempt): an attempt is what a worker holds; the same job may come back as another attempt."""
@@ -52,6 +57,8 @@ class Sequence:
         self.reported_tokens = 0
         self.reported_chars = 0
         self.chances: list[TokenChances] = []
+        self.again = False
+        self._tries = 1
         self._stream = TextStream(lease.brief.stop)
 
     def read(self, prompt: list[int]) -> None:
@@ -73,8 +80,24 @@ class Sequence:
         """Whether nothing more will be produced."""
         return self.finish is not None or self.failure is not None
 
-    def take(self, token: int, piece: bytes, ends: bool, chances: TokenChances | None = None) -> None:
-        """A token was sampled. One that ends the answer is no part of it: it is neither counted nor shown."""
+    @property
+    def held(self) -> bool:
+        """Whether its text is not to be shown yet: a typed answer is told whole or not at all."""
+        return self.lease.brief.schema is not None and self.finish is None
+
+    def take(
+        self,
+        token: int,
+        piece: bytes,
+        ends: bool,
+        chances: TokenChances | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        """A token was sampled. One that ends the answer is no part of it: it is neither counted nor shown.
+
+        `whole`: with this token a typed answer is complete.
+        """
         if ends:
             self._end(FinishReason.STOP)
             return
@@ -83,7 +106,7 @@ class Sequence:
         if chances is not None:
             self.chances.append(chances)
         self.text += self._stream.push(piece)
-        if self._stream.stopped:
+        if self._stream.stopped or whole:
             self._end(FinishReason.STOP)
         elif self.produced >= self.lease.tokens:
             self._end(FinishReason.LENGTH)
@@ -97,10 +120,29 @@ class Sequence:
         if not self.ended:
             self.failure = Failure(code, message)
 
+    def begin_again(self) -> None:
+        """Forget the answer so far and make another, with another random stream."""
+        sampling = self.lease.brief.sampling
+        warm = max(sampling.temperature, RETRY_TEMPERATURE)
+        sampling = replace(sampling, seed=sampling.seed + (1 << 96), temperature=warm)
+        self.lease = replace(self.lease, brief=replace(self.lease.brief, sampling=sampling))
+        self.tokens, self.produced, self.text = self.tokens[: self.prompt_tokens], 0, ""
+        self.chances, self.again = [], False
+        self._tries += 1
+        self._stream = TextStream(self.lease.brief.stop)
+
     def _end(self, reason: FinishReason) -> None:
-        if not self.ended:
+        if self.ended:
+            return
+        self.text += self._stream.finish()
+        schema = self.lease.brief.schema
+        why = misfit(self.text, schema) if schema and reason is not FinishReason.CANCELLED else None
+        if why is None:
             self.finish = reason
-            self.text += self._stream.finish()
+        elif self._tries == 1:
+            self.again = True
+        else:
+            self.fail(SCHEMA_ERROR, f"no answer came that fits the schema: {why}")
 
 
 def sequences_of(lease: Lease) -> list[Sequence]:

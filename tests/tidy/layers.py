@@ -14,7 +14,8 @@ CLI = CLIENT + "cli/"
 # All that a worker may know of the broker.
 LEAVES = frozenset({
     "brief", "choices", "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
-    "scripts", "broker", "replies", "reads", "records", "doorbell", "ledger", "prompts", "logs",
+    "scripts", "broker", "replies", "reads", "records", "doorbell", "ledger", "prompts", "reasoning", "logs",
+    "schema_tree", "schema_numbers",
 })  # fmt: skip
 
 NOT_FOR_CLIENTS = frozenset(
@@ -27,10 +28,12 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "fastapi": ("herder/app.py", "herder/api/"),
     "httpcore": ("herder/egress.py",),
     "huggingface_hub": ("worker/models.py",),
+    "jsonschema": ("worker/answers.py",),
     "jinja2": ("herder/rendering.py",),
     # The counting child reads a vocabulary without a model.
     "llama_cpp": ("worker/llama.py", "worker/batch.py", "herder/counting_child.py"),
-    "numpy": ("worker/llama.py", "worker/batch.py", "worker/sampling.py"),
+    "llguidance": ("worker/grammar.py", "herder/schemas_child.py"),
+    "numpy": ("worker/llama.py", "worker/batch.py", "worker/sampling.py", "worker/grammar.py"),
     "prometheus_client": ("herder/api/metrics.py",),
     "pydantic_settings": ("herder/settings.py", "herder/sources.py"),
     # The broker is one class in two files; the embedded server is asked whether it is there.

@@ -1,0 +1,78 @@
+"""Whether answers can be made to fit what a caller wants: its schema is tried in a child, and the budget is enough.
+
+What llguidance compiles is native code fed by strangers, so it is compiled in a child first, with a time and a memory
+limit, and remembered. Knows no Redis, no HTTP and no model but its card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from herder.child import Child, ChildFailed
+from herder.errors import InvalidRequest, Overloaded
+from herder.protocol import ModelCard
+from herder.schema_tree import Node, as_text, least_bytes
+from herder.schema_words import SchemaRefused
+
+COMPILE_S_MAX = 3.0
+REMEMBERED_MAX = 512
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an answer is to fit: the tree, where in the request it stands, and its name in errors."""
+
+    tree: Node
+    where: str
+
+
+class Schemas:
+    """The forms that were tried, and what came of it; the child that tries the others."""
+
+    def __init__(self) -> None:
+        self._child = Child("herder.schemas_child", limit_s=COMPILE_S_MAX)
+        self._tried: OrderedDict[bytes, str | None] = OrderedDict()
+
+    async def text(self, form: Form, card: ModelCard, tokens: int) -> str:
+        """The schema as the worker reads it. Raises InvalidRequest (no answer of so many tokens can fit it, or it
+        cannot be compiled), Overloaded (there was no turn to try it)."""
+        least = -(-least_bytes(form.tree) // max(card.max_piece_bytes, 1))
+        if tokens < least:
+            raise InvalidRequest(
+                f"tokens: the shortest answer that fits {form.where} has at least {least} tokens of {card.model}",
+                limit=least,
+                errors=[{"field": "tokens", "message": f"at least {least} are needed for this schema"}],
+            )
+        text = as_text(form.tree)
+        name = hashlib.sha256(text.encode()).digest()
+        if name not in self._tried:
+            self._remember(name, await self._why_not(text))
+        why = self._tried[name]
+        if why is not None:
+            raise refused(SchemaRefused(form.where, why))
+        return text
+
+    async def _why_not(self, text: str) -> str | None:
+        try:
+            answer = await self._child.ask({"op": "compile", "schema": text})
+        except ChildFailed as error:
+            if isinstance(error.__cause__, TimeoutError | EOFError):
+                return "this schema took too long, or too much memory, to compile; make it simpler"
+            raise Overloaded("schemas cannot be compiled just now; try again", retry_after=2) from error
+        return f"this schema cannot be compiled: {answer['error']}" if "error" in answer else None
+
+    def _remember(self, name: bytes, why: str | None) -> None:
+        self._tried[name] = why
+        while len(self._tried) > REMEMBERED_MAX:
+            self._tried.popitem(last=False)
+
+    async def close(self) -> None:
+        """End the child."""
+        await self._child.close()
+
+
+def refused(error: SchemaRefused) -> InvalidRequest:
+    """The refusal as callers get it: the path in `field`."""
+    return InvalidRequest(str(error), errors=[{"field": error.path, "message": error.why}])
