@@ -10,7 +10,10 @@ import asyncio
 import pytest
 
 from herder.lifecycle import Status
+from tests.e2e.books import closed_books
+from tests.e2e.parts import in_parts
 from tests.e2e.scripted import ScriptedHerd, scripted_herd
+from worker.watchdog import EXIT_WEDGED
 
 NEIGHBOURS = 6
 LIMIT_S = 100.0
@@ -78,3 +81,29 @@ async def test_workers_make_room_for_fresh_ones_and_nobody_notices() -> None:
     assert fresh["worker-1"] + fresh["worker-2"] >= 5
     assert len(herd.said("has left for a fresh process")) == fresh["worker-1"] + fresh["worker-2"]
     assert herd.said("is started again") == herd.said("ended with") == []
+
+
+def test_without_a_supervisor_of_ours_a_fresh_process_is_asked_for_with_0() -> None:
+    """By 0, which every restart policy knows; a wedged worker ends there too, and another answers its neighbour."""
+    with in_parts(
+        model="scripted", recycle_jobs=2, lease_ms=500, watchdog_ms=1_000, log_level="info"
+    ) as parts:
+        _, parts.url = parts.herder()
+        parts.courier()
+        first = parts.worker("--engine", "fake")
+        with parts.client() as client:
+            assert [client.run(f"question {i}", tokens=8, timeout=LIMIT_S).attempt for i in range(2)] == [
+                1,
+                1,
+            ]
+            assert first.process.wait(LIMIT_S) == 0
+            assert "making room for a fresh process" in first.told()
+            wedged = parts.worker("--engine", "fake", "--slots", "2", "--fake-step-ms", "5")
+            jobs = [client.submit("a neighbour", tokens=400), client.submit("[[hang]]", tokens=8)]
+            assert wedged.process.wait(LIMIT_S) == EXIT_WEDGED
+            assert "most recent call first" in wedged.told()
+            client.cancel(jobs[1])
+            parts.worker("--engine", "fake")
+            assert client.wait(jobs[0], LIMIT_S).status == "succeeded"
+            assert client.wait(jobs[1], LIMIT_S).status in {"cancelled", "failed"}
+        closed_books(parts, [job.id for job in jobs])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import worker.main
 from herder import supervisor
 from herder.supervisor import Child, oom_kills, prefixed_printer
 from tests.e2e.herd import alive, until
@@ -37,7 +38,7 @@ class Said:
         return [
             line
             for _, line in self.lines
-            if not line.startswith(("runs as", "ended with", "is started", "did not"))
+            if not line.startswith(("runs as", "ended with", "is started", "did not", "has left"))
         ]
 
     async def until(self, wanted: Callable[[list[str]], bool]) -> None:
@@ -87,6 +88,19 @@ async def test_a_child_that_crashes_is_started_again_with_growing_pauses(quick: 
     assert child.restarts >= 4
     assert set(codes) == {1}
     assert len({line for _, line in said.lines if line.startswith("runs as process")}) >= 5
+
+
+async def test_a_child_that_leaves_for_a_fresh_process_is_started_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "BACKOFF_S_MIN", 1_000.0)
+    said = Said()
+    async with started(f"print('here'); raise SystemExit({supervisor.EXIT_FRESH})", said) as child:
+        await said.until(lambda own: own.count("here") >= 3)
+        assert child.restarts >= 2
+    assert ("c", "has left for a fresh process") in said.lines
+    assert not [line for _, line in said.lines if line.startswith(("ended with", "is started again"))]
+    assert supervisor.EXIT_FRESH == worker.main.EXIT_FRESH
 
 
 def test_pauses_double_up_to_their_limit_and_a_healthy_child_starts_from_the_least() -> None:
