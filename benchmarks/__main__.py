@@ -14,6 +14,7 @@ ALL = (
     "throughput",
     "shared_prefix",
     "stall",
+    "sampling",
     "overhead",
     "depth",
     "leasing",

@@ -158,16 +158,21 @@ def allowed(row: Logits, how: Sampling) -> tuple[Ids | None, Logits]:
     Each filter looks at what the one before has left: top_k, typical_p, top_p, min_p.
     """
     ids: Ids | None = None
-    values = row
+    values, ranked = row, False
     if 0 < how.top_k < len(row):
-        ids = largest(row, how.top_k)
+        ids, ranked = largest(row, how.top_k), True
         values = row[ids]
     if how.typical_p < 1:
         weights = _weights(values)
-        ids, values = _picked(ids, values, _nucleus(_typical(values, weights), weights, how.typical_p))
+        places, ranked = _nucleus(_typical(values, weights), weights, how.typical_p), False
+        ids, values = _picked(ids, values, places)
     if how.top_p < 1:
         weights = _weights(values)
-        ids, values = _picked(ids, values, _nucleus(values, weights, how.top_p))
+        if ranked:
+            kept = _reaching(weights, how.top_p * float(weights.sum()))
+            ids, values = _picked(ids, values, slice(kept))
+        else:
+            ids, values = _picked(ids, values, _nucleus(values, weights, how.top_p))
     if how.min_p > 0:
         least = values.max() + np.float32(math.log(how.min_p))
         ids, values = _picked(ids, values, np.flatnonzero(values >= least))
@@ -183,8 +188,17 @@ def _weights(values: Logits, temperature: float = 1.0) -> Logits:
     return weights
 
 
-def _picked(ids: Ids | None, values: Logits, places: Ids) -> tuple[Ids, Logits]:
-    return (places if ids is None else ids[places]), values[places]
+def _picked(ids: Ids | None, values: Logits, places: Ids | slice) -> tuple[Ids, Logits]:
+    if ids is None:
+        assert not isinstance(places, slice), "what is ranked has ids"
+        return places, values[places]
+    return ids[places], values[places]
+
+
+def _reaching(weights: Logits, target: float, before: float = 0.0) -> int:
+    """How many of the weights, in their order, it takes to come from `before` to the target; at least one."""
+    reached = np.cumsum(weights, dtype=np.float64)
+    return int(np.searchsorted(reached, target - before)) + 1
 
 
 def _typical(values: Logits, weights: Logits) -> Logits:
@@ -201,9 +215,9 @@ def _nucleus(keys: Logits, weights: Logits, share: float) -> Ids:
     """The places of the largest keys: as few as have `share` of all weight, and at least one."""
     target = share * float(weights.sum())
     places = largest(keys, FIRST_GUESS)
-    reached = np.cumsum(weights[places], dtype=np.float64)
-    if len(places) < FIRST_GUESS or reached[-1] >= target:
-        return places[: int(np.searchsorted(reached, target)) + 1]
+    kept = _reaching(weights[places], target)
+    if kept <= len(places) or len(places) < FIRST_GUESS:
+        return places[:kept]
     # A flat distribution. Only the part of the range where the target is reached needs an order.
     finite = keys > -np.inf
     top, bottom = float(keys.max()), float(keys.min(where=finite, initial=np.inf))
@@ -212,8 +226,8 @@ def _nucleus(keys: Logits, weights: Logits, share: float) -> Ids:
     sums = np.cumsum(np.bincount(bins, weights, BINS))
     last = min(int(np.searchsorted(sums, target)), BINS - 1)
     edge = _sorted(keys, np.flatnonzero((bins == last) & finite))
-    reached = np.cumsum(weights[edge], dtype=np.float64) + (sums[last - 1] if last else 0.0)
-    return np.concatenate([np.flatnonzero(bins < last), edge[: int(np.searchsorted(reached, target)) + 1]])
+    kept = _reaching(weights[edge], target, float(sums[last - 1]) if last else 0.0)
+    return np.concatenate([np.flatnonzero(bins < last), edge[:kept]])
 
 
 def largest(keys: Logits, count: int) -> Ids:
@@ -226,9 +240,15 @@ def _candidates(keys: Logits, count: int) -> Ids:
     whole = len(keys) // BLOCK * BLOCK
     bound: np.float32
     if count * BLOCK < whole:
-        # Every BLOCK-th key is one block: so the maxima are taken of long rows at once.
-        peaks = keys[:whole].reshape(BLOCK, -1).max(axis=0)
+        # A block is a column: so the maxima are taken of long rows at once.
+        blocks = keys[:whole].reshape(BLOCK, -1)
+        peaks = blocks.max(axis=0)
         bound = np.partition(peaks, len(peaks) - count)[len(peaks) - count]
+        if bound > -np.inf:
+            columns = np.flatnonzero(peaks >= bound)
+            rows, chosen = np.nonzero(blocks[:, columns] >= bound)
+            rest = whole + np.flatnonzero(keys[whole:] >= bound)
+            return np.concatenate([rows * blocks.shape[1] + columns[chosen], rest])
     elif count < len(keys):
         bound = np.partition(keys, len(keys) - count)[len(keys) - count]
     else:
