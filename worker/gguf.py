@@ -17,7 +17,8 @@ ENTRIES_MAX = 65_536
 KEY_BYTES_MAX = 65_535
 ARRAY_MAX = 2**28
 DIMENSIONS_MAX = 4
-CONTEXT_MAX = 2**30
+# Entries whose wrong number is said here, since llama.cpp would speak of memory or abort: what it counts, and its most.
+SIZES = {".context_length": ("tokens of context", 2**30), ".block_count": ("layers", 512)}
 
 STRING, ARRAY = 8, 9
 SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
@@ -97,7 +98,7 @@ def _parse(data: mmap.mmap | bytes) -> Header:
         key = cursor.string(KEY_BYTES_MAX).decode("utf-8", "replace")
         _skip_value(cursor, cursor.number("I"))
         entries[key] = bytes(data[start : cursor.at])
-    _check_context(entries)
+    _check_sizes(entries)
     alignment = _unsigned(entries, "general.alignment", 32)
     ends_at = 0
     for _ in range(tensors):
@@ -109,11 +110,11 @@ def _parse(data: mmap.mmap | bytes) -> Header:
     return Header(version, tensors, entries, max(ends_at, cursor.at))
 
 
-def _check_context(entries: dict[str, bytes]) -> None:
-    """A context of no tokens, or of more than anybody has made, would be reported as a lack of memory."""
+def _check_sizes(entries: dict[str, bytes]) -> None:
     for key in entries:
-        if key.endswith(".context_length") and not 1 <= _unsigned(entries, key, 1) <= CONTEXT_MAX:
-            raise BadGguf(f"a context of {_unsigned(entries, key, 1)} tokens in its header: it is damaged")
+        for ending, (unit, most) in SIZES.items():
+            if key.endswith(ending) and not 1 <= (size := _unsigned(entries, key, 1)) <= most:
+                raise BadGguf(f"{size} {unit} in its header, 1 to {most} are possible: it is damaged")
 
 
 def _skip_value(cursor: _Cursor, kind: int) -> None:
