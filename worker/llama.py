@@ -20,8 +20,8 @@ import numpy as np
 
 from worker.batch import Batch
 from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Row, Step, StepFailed
-from worker.sampling import Logits, Sampler, Samplers
 from worker.grammar import Grammars
+from worker.sampling import Logits, Sampler, Samplers
 
 BATCH_TOKENS = 2048
 SEQUENCES_MAX = 256
@@ -87,8 +87,8 @@ class LlamaEngine:
         self._batch = Batch(self._facts.batch_tokens)
         self._samplers = Samplers(threads or os.cpu_count() or 1)
         self._ends = tuple(token for token in range(len(self._pieces)) if self.ends(token))
-
         self._grammars = Grammars(self._pieces, self._ends)
+
     def _open_context(self, slots: int, kv_tokens: int, threads: int) -> None:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = kv_tokens
@@ -183,13 +183,13 @@ class LlamaEngine:
         """See Engine."""
         return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
 
-    def step(self, step: Step) -> dict[int, Drawn]:
-        """See Engine."""
-        for slot, keep in step.trims:
     def ready(self, schema: str, tokens: int) -> str | None:
         """See Engine."""
         return self._grammars.ready(schema, tokens)
 
+    def step(self, step: Step) -> dict[int, Drawn]:
+        """See Engine."""
+        for slot, keep in step.trims:
             llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)
         for source, target, length in step.copies:
             llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
