@@ -151,7 +151,7 @@ async def keys(request: Request, _: Admin, account: AccountId) -> KeyList:
     """An account's keys, revoked ones too; never their secrets."""
     herd = herd_of(request)
     await _known(herd, account)
-    return KeyList(keys=[Key(**key_fields(k)) for k in await herd.ledger.keys(account)])  # type: ignore[arg-type]
+    return KeyList(keys=[Key.model_validate(key_fields(k)) for k in await herd.ledger.keys(account)])
 
 
 @router.post(
@@ -171,7 +171,7 @@ async def create_key(
     """A new key; its secret is in this answer and nowhere else."""
     _checked(account)
     record, secret = await herd_of(request).ledger.create_key(account, Role(body.role), body.label)
-    return NewKey(**key_fields(record), key=secret)  # type: ignore[arg-type]
+    return NewKey.model_validate({**key_fields(record), "key": secret})
 
 
 @router.delete(
@@ -183,7 +183,7 @@ async def create_key(
 async def revoke_key(request: Request, _: Admin, account: AccountId, key_id: str) -> Key:
     """It is refused from now on."""
     _checked(account)
-    return Key(**key_fields(await herd_of(request).ledger.revoke_key(account, key_id)))  # type: ignore[arg-type]
+    return Key.model_validate(key_fields(await herd_of(request).ledger.revoke_key(account, key_id)))
 
 
 @router.get("/audit", response_model=Audit, summary="Check the books", responses=declared(Forbidden))

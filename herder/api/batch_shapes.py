@@ -112,16 +112,18 @@ def batch_fields(record: BatchRecord, eta_ms: int | None) -> dict[str, object]:
 def result_line(cursor: int, index: int, record: JobRecord) -> bytes:
     """One line of the results, its end included."""
     fields = job_fields(record, None, None)
-    line = BatchResult(
-        cursor=cursor,
-        index=index,
-        custom_id=record.custom_id,
-        job_id=record.job_id,
-        status=record.status,
-        result=fields["result"],  # type: ignore[arg-type]
-        error=fields["error"],  # type: ignore[arg-type]
-        fee=record.fee,
-        captured=record.captured,
-        refunded=record.refunded,
+    line = BatchResult.model_validate(
+        {
+            "cursor": cursor,
+            "index": index,
+            "custom_id": record.custom_id,
+            "job_id": record.job_id,
+            "status": record.status,
+            "result": fields["result"],
+            "error": fields["error"],
+            "fee": record.fee,
+            "captured": record.captured,
+            "refunded": record.refunded,
+        }
     )
     return line.model_dump_json().encode() + b"\n"

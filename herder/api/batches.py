@@ -107,7 +107,7 @@ async def _submitted(herd: Herd, key: KeyRecord, bought: Bought) -> SubmittedBat
     if record is None:
         raise Conflict(f"the batch of this Idempotency-Key, {bought.batch}, ended and is no longer kept")
     fields = batch_fields(record, await _eta_ms(herd, record))
-    return SubmittedBatch(**fields, balance=account.available if account else 0)  # type: ignore[arg-type]
+    return SubmittedBatch.model_validate({**fields, "balance": account.available if account else 0})
 
 
 @router.get("", response_model=Batches, summary="List batches", responses=declared(InvalidRequest))
@@ -115,7 +115,7 @@ async def listed(request: Request, key: Caller, limit: Limit = 20, cursor: Curso
     """The account's batches, newest first; without `eta_ms`, which each one alone has."""
     herd = herd_of(request)
     records, after = await herd.batches.batches(key.account, before=cursor, limit=limit)
-    return Batches(batches=[Batch(**batch_fields(r, None)) for r in records], next=after)  # type: ignore[arg-type]
+    return Batches(batches=[Batch.model_validate(batch_fields(r, None)) for r in records], next=after)
 
 
 @router.get("/{batch_id}", response_model=Batch, summary="Read a batch", responses=declared(NotFound))
@@ -123,7 +123,7 @@ async def read(request: Request, key: Caller, batch_id: str) -> Batch:
     """How far it is, what it has cost, and how long the rest will probably take."""
     herd = herd_of(request)
     record = await _own(herd, key, batch_id)
-    return Batch(**batch_fields(record, await _eta_ms(herd, record)))  # type: ignore[arg-type]
+    return Batch.model_validate(batch_fields(record, await _eta_ms(herd, record)))
 
 
 @router.get(
@@ -169,7 +169,7 @@ async def cancel(request: Request, key: Caller, batch_id: str) -> Batch:
     await herd.batches.abandon(key.account, batch_id)
     herd.feeder.want(batch_id)
     record = await _own(herd, key, batch_id)
-    return Batch(**batch_fields(record, await _eta_ms(herd, record)))  # type: ignore[arg-type]
+    return Batch.model_validate(batch_fields(record, await _eta_ms(herd, record)))
 
 
 async def _own(herd: Herd, key: KeyRecord, batch_id: str) -> BatchRecord:

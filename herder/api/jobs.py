@@ -184,7 +184,7 @@ async def listed(request: Request, key: Caller, limit: Limit = 20, cursor: Curso
     # One after the other: a hundred at once would open a hundred connections.
     positions = [await position_of(herd, record) for record in records]
     jobs = [
-        Job(**job_fields(record, position, warnings.get(record.model), chances=False))  # type: ignore[arg-type]
+        Job.model_validate(job_fields(record, position, warnings.get(record.model), chances=False))
         for record, position in zip(records, positions, strict=True)
     ]
     return Jobs(jobs=jobs, next=after)

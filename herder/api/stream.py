@@ -250,6 +250,6 @@ def _last(event: Event, record: JobRecord | None) -> bytes:
     """`done` or `error`: the job as it is read. A record that expired this instant is not said, and cannot be."""
     if record is None:
         return b""
-    job = Job(**job_fields(record, None, None))  # type: ignore[arg-type]
+    job = Job.model_validate(job_fields(record, None, None))
     kind = "error" if record.status is Status.FAILED else "done"
     return frame(kind, job.model_dump(mode="json"), event.event_id)
