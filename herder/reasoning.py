@@ -6,7 +6,7 @@ outcome however it was cut. Only reasoning that comes first is parted; the marks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # The marks by the name under which a job remembers them. A template that ends the reasoning of an earlier turn, or
 # begins that of the next, contains the second one.
@@ -19,6 +19,7 @@ MARKS: dict[str, tuple[str, str]] = {
     "bracket": ("[THINK]", "[/THINK]"),
     "command": ("<|START_THINKING|>", "<|END_THINKING|>"),
 }
+MARKS_BYTES = frozenset(mark.encode() for pair in MARKS.values() for mark in pair)
 OPEN = "+"  # behind the name: the prompt has begun the reasoning already
 SPACE_CHARS_MAX = 8  # white space before the first mark
 
@@ -31,8 +32,7 @@ def marks_of(template: str, prompt: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """A piece of an answer: what of it is reasoning, and what the answer proper; in this order."""
 
     reasoning: str

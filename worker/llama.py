@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import llama_cpp
 import numpy as np
 
+from herder.reasoning import MARKS_BYTES
 from worker.batch import Batch
 from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Row, Step, StepFailed
 from worker.grammar import Grammars
@@ -118,7 +119,9 @@ class LlamaEngine:
                 buffer = ctypes.create_string_buffer(-length)
                 length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
             hidden = llama_cpp.llama_vocab_is_control(self._vocab, token)
-            pieces.append(b"" if hidden else buffer.raw[:length])
+            # Marks of reasoning are text, whatever the vocabulary calls them: answers are parted there.
+            shown = not hidden or buffer.raw[:length] in MARKS_BYTES
+            pieces.append(buffer.raw[:length] if shown else b"")
             longest = max(longest, length)
         return pieces, longest
 

@@ -22,11 +22,12 @@ START: Place = (0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One event to send, and where it stands in the log."""
+    """One event `tokens` to send, and where it stands in the log."""
 
     place: Place
     event_id: str
     body: bytes
+    fields: dict[str, str]
 
 
 def place_of(event_id: str) -> Place:
@@ -42,12 +43,13 @@ def frame(event: str, shown: dict[str, Any], event_id: str | None = None) -> byt
     return f"{identity}event: {event}\ndata: {line}\n\n".encode()
 
 
-def tokens_frame(event_id: str, fields: dict[str, str]) -> bytes:
+def tokens_frame(event_id: str, fields: dict[str, str], reasoning: str = "") -> bytes:
     """An event `tokens`, by far the most frequent one. The numbers are texts in the log and numbers here."""
+    thought = f'"reasoning":{json.dumps(reasoning)},' if reasoning else ""
     choice = f'"choice":{fields["choice"]},' if "choice" in fields else ""
     return (
         f"id: {event_id}\nevent: tokens\n"
-        f'data: {{"attempt":{fields["attempt"]},"index":{fields["index"]},"count":{fields["count"]},{choice}'
+        f'data: {{"attempt":{fields["attempt"]},"index":{fields["index"]},"count":{fields["count"]},{choice}{thought}'
         f'"text":{json.dumps(fields["text"])}}}\n\n'
     ).encode()
 
@@ -59,4 +61,4 @@ def rung(message: bytes) -> Frame | EventKind:
     if fields["kind"] != EventKind.TOKENS.value:
         return EventKind(fields["kind"])
     event_id = fields["id"]
-    return Frame(place_of(event_id), event_id, tokens_frame(event_id, fields))
+    return Frame(place_of(event_id), event_id, tokens_frame(event_id, fields), fields)

@@ -41,6 +41,7 @@ class Choice(BaseModel):
     """One answer."""
 
     text: str
+    reasoning: str | None
     finish_reason: FinishReason
     completion_tokens: int
     logprobs: Logprobs
@@ -50,6 +51,7 @@ class Result(BaseModel):
     """The answer; of a cancelled job, what there was of it. Of `n` answers the first, and all of them in `choices`."""
 
     text: str
+    reasoning: str | None = Field(description="what the model thought first, where its template marks that")
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int = Field(description="of all answers")

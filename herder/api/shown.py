@@ -16,6 +16,7 @@ from herder.api.shapes import (
 from herder.choices import logprobs_of
 from herder.lifecycle import Status
 from herder.protocol import FinishReason, JobRecord
+from herder.reasoning import parted
 from herder.records import AccountRecord, AuditReport, KeyRecord, ModelState, Posting, WorkerState
 
 
@@ -59,9 +60,12 @@ def job_fields(
 
 def _result(record: JobRecord, text: str, *, chances: bool) -> Result:
     told = logprobs_of(record.logprobs) if record.logprobs is not None and chances else None
+    parts = [parted(record.marks, choice.text) for choice in record.choices]
+    first = parted(record.marks, text)
     choices = [
         Choice(
-            text=choice.text,
+            text=parts[i].text,
+            reasoning=parts[i].reasoning or None,
             finish_reason=FinishReason(choice.finish_reason or FinishReason.CANCELLED),
             completion_tokens=choice.completion_tokens,
             logprobs=None if told is None else told[i],
@@ -69,7 +73,8 @@ def _result(record: JobRecord, text: str, *, chances: bool) -> Result:
         for i, choice in enumerate(record.choices)
     ]
     return Result(
-        text=text,
+        text=first.text,
+        reasoning=first.reasoning or None,
         finish_reason=record.finish_reason or FinishReason.CANCELLED,
         prompt_tokens=record.prompt_tokens or 0,
         completion_tokens=record.completion_tokens or 0,

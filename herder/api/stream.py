@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from herder.api.frames import PING, RETRY, START, Frame, frame, place_of, rung, tokens_frame
+from herder.api.frames import PING, RETRY, START, Frame, frame, place_of, rung
 from herder.api.lines import Lines
 from herder.api.market import Market
 from herder.api.metrics import Metrics
+from herder.api.parting import Parted, told_of
 from herder.api.shapes import Job
 from herder.api.shown import job_fields
 from herder.broker import Broker
@@ -27,6 +28,7 @@ from herder.logs import get_logger
 from herder.protocol import Event, EventKind, JobRecord
 
 PAGE = 32  # events of one read of the log: some kilobytes, which is what a reader that takes nothing may hold
+PAGE_AGAIN = 256  # of those that the reader has had, and that are only looked at
 BACKLOG_MAX = 64  # messages kept for a reader that is slow; beyond that the log is read again
 SLOW_S = 1.0  # after which nothing is kept for it
 LOOK_S = 5.0  # silence after which the log is read, whatever the bell said
@@ -54,6 +56,7 @@ class _Page:
     events: list[Event]
     record: JobRecord | None
     eta_ms: int | None
+    last: bool  # there were no more
 
 
 class Stream:
@@ -64,8 +67,11 @@ class Stream:
         self._clock = asyncio.get_running_loop().time
         self.account, self.job_id, self.model = record.account, record.job_id, record.model
         self.channels = (around.broker.keys("job_bell", record.job_id),)
-        self._after = after or "-"
-        self._place = place_of(after) if after else START
+        self._parted = Parted(record.marks, told_of(after) if after else 0)
+        self._known = place_of(after) if after else START  # the reader has had this and all before it
+        self._after, self._place = "-", START
+        if after and self._parted.whole:
+            self._after, self._place = after, self._known
         self._over = record.status not in LIVE  # a read of the log that finds nothing more is the last
         self._watched = record.status is Status.QUEUED and record.attempt == 0
         self._messages: deque[bytes] = deque()
@@ -89,7 +95,7 @@ class Stream:
             yield RETRY
             self._saying_since = None
             await self._around.bell.add(self)
-            if self._watched and self._place > START:  # else once the log has said where it stood at first
+            if self._watched and self._known > START:  # else once the log has said where it stood at first
                 self._around.lines.watch(self, None)
             while not self.dropped:
                 if said := self._say():
@@ -137,7 +143,13 @@ class Stream:
             heard = rung(message) if message != MISSED else None
             if isinstance(heard, Frame):
                 if heard.place > self._place:
-                    said.append(heard.body)
+                    body = (
+                        heard.body
+                        if self._parted.whole
+                        else self._parted.tokens(heard.event_id, heard.fields)
+                    )
+                    if heard.place > self._known:
+                        said.append(body)
                     self._place, self._after = heard.place, heard.event_id
             else:
                 self._behind = True
@@ -148,7 +160,8 @@ class Stream:
         """Read on in the log; None where Redis is away."""
         broker, record, eta_ms = self._around.broker, None, None
         try:
-            events = await broker.events(self.job_id, after=self._after, limit=PAGE)
+            limit = PAGE if self._place >= self._known else PAGE_AGAIN
+            events = await broker.events(self.job_id, after=self._after, limit=limit)
             last = events[-1].kind if events else None
             if last is EventKind.DONE:
                 record = await broker.job(self.job_id)
@@ -157,14 +170,15 @@ class Stream:
                 eta_ms = state.eta_ms(int(events[-1].fields["position"])) if state else None
         except RedisUnavailable:
             return None
-        return _Page(events, record, eta_ms)
+        return _Page(events, record, eta_ms, last=len(events) < limit)
 
     def _read(self, page: _Page) -> list[bytes]:
-        said = [self._shown(event, page) for event in page.events]
+        shown = [(event.event_id, self._shown(event, page)) for event in page.events]
+        said = [body for event_id, body in shown if place_of(event_id) > self._known]
         if page.events:
             self._after = page.events[-1].event_id
             self._place = place_of(self._after)
-        if len(page.events) < PAGE:
+        if page.last:
             self._behind = False
             self.ended = self.ended or self._over
         return said
@@ -173,17 +187,18 @@ class Stream:
         """One event of the log as its frame."""
         kind, fields = event.kind, event.fields
         if kind is EventKind.TOKENS:
-            return tokens_frame(event.event_id, fields)
+            return self._parted.tokens(event.event_id, fields)
         if kind is EventKind.QUEUED:
             position = int(fields["position"])
-            if self._watched:
+            if self._watched and place_of(event.event_id) > self._known:
                 self._around.lines.watch(self, position)
             return self._queued(position, page.eta_ms, event.event_id)
         self._watched = False
         self._around.lines.forget(self)
         if kind is EventKind.DONE:
             self.ended = True
-            return _last(event, page.record)
+            return self._parted.rest() + _last(event, page.record)
+        self._parted.void()
         return frame(kind.value, {"attempt": int(fields["attempt"])}, event.event_id)
 
     def _queued(self, position: int, eta_ms: int | None, event_id: str | None) -> bytes:

@@ -40,9 +40,13 @@ async def test_a_prompt_is_paid_for_queued_answered_and_the_rest_refunded(front:
     await front.settle(lease, "blue", 5)
     done = (await front.client.get(f"/v1/jobs/{job['id']}")).json()
     assert done["status"] == "succeeded"
-    assert done["result"] == {
+    expected = {
         "text": "blue", "finish_reason": "stop", "prompt_tokens": 5, "completion_tokens": 5, "cached_tokens": 0,
+        "reasoning": None, "logprobs": None,
     }  # fmt: skip
+    assert {name: done["result"][name] for name in expected} == expected
+    (choice,) = done["result"]["choices"]
+    assert (choice["text"], choice["completion_tokens"]) == ("blue", 5)
     assert (done["captured"], done["refunded"], done["error"]) == (15, 15, None)
     assert await front.balances() == (985, 0)
 
