@@ -25,13 +25,13 @@ async def event_log(broker: Broker, job_id: str) -> list[Event]:
             return events
 
 
-def streamed(events: Iterable[Event]) -> str:
-    """The text that somebody who followed the log has at its end."""
+def streamed(events: Iterable[Event], choice: int = 0) -> str:
+    """The text of one answer that somebody who followed the log has at its end."""
     text = ""
     for event in events:
         if event.kind is EventKind.RESTARTED:
             text = ""
-        elif event.kind is EventKind.TOKENS:
+        elif event.kind is EventKind.TOKENS and int(event.fields.get("choice", 0)) == choice:
             text += event.fields["text"]
     return text
 
@@ -55,8 +55,9 @@ async def _closed(broker: Broker, funds: int) -> list[JobRecord]:
             faults.append(f"{job_id}: {record.captured} + {record.refunded} of {record.fee}")
         if [event.kind for event in events].count(EventKind.DONE) != 1:
             faults.append(f"{job_id} has ended more or less than once")
-        if record.status is Status.SUCCEEDED and streamed(events) != record.text:
-            faults.append(f"{job_id}: {streamed(events)!r} was streamed, {record.text!r} is its result")
+        for i, choice in enumerate(record.choices if record.status is Status.SUCCEEDED else ()):
+            if streamed(events, i) != choice.text:
+                faults.append(f"{job_id}: {streamed(events, i)!r} was streamed, {choice.text!r} is its result")
         if record.status is Status.FAILED and record.captured:
             faults.append(f"{job_id} failed and cost {record.captured}")
     report = await audit(broker)

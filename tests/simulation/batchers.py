@@ -121,7 +121,7 @@ def _price(world: World, draft: Draft) -> None:
     draft.items = [
         replace(item, base=base, fee=bid_fee(base, item.multiplier_milli))
         for item in draft.items
-        for base in (base_fee(prices, item.tokens),)
+        for base in (base_fee(prices, item.tokens, item.n),)
     ]
     draft.charge = replace(
         draft.charge,
@@ -140,7 +140,7 @@ def _take(draft: Draft, total: int) -> None:
         draft.charge,
         total=total,
         refused=len(draft.items) - total,
-        tokens=sum(item.tokens for item in kept),
+        tokens=sum(item.tokens * item.n for item in kept),
         base=sum(item.base for item in kept),
         fee=sum(item.fee for item in kept),
     )

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 from herder.audit import audit
+from herder.choices import choices_of
 from herder.keys import TABLE, leaked
 from herder.lifecycle import Status
 from herder.protocol import EventKind
@@ -263,7 +264,10 @@ async def _check_log(world: World, job: Job) -> None:
     expect(kinds[EventKind.STARTED], min(job.attempt, 1), f"starts of {job.ask.job_id}")
     expect(kinds[EventKind.RESTARTED], max(job.attempt - 1, 0), f"restarts of {job.ask.job_id}")
     chunks = [
-        (int(e.fields["attempt"]), int(e.fields["index"]), int(e.fields["count"]))
+        (
+            *(int(e.fields[name]) for name in ("attempt", "index", "count")),
+            int(e.fields["choice"]) if "choice" in e.fields else None,
+        )
         for e in events
         if e.kind is EventKind.TOKENS
     ]
@@ -271,3 +275,11 @@ async def _check_log(world: World, job: Job) -> None:
     if job.status is Status.SUCCEEDED:
         record = await world.broker.job(job.ask.job_id)
         expect(record and record.text, job.text, f"answer of {job.ask.job_id}")
+        said = [(choice.text, choice.completion_tokens) for choice in record.choices] if record else []
+        expect(len(said), job.ask.brief.n, f"answers of {job.ask.job_id}")
+        expect(sum(count for _, count in said), job.used, f"tokens of all answers of {job.ask.job_id}")
+        if job.choices is not None:
+            told = [
+                (choice.text, choice.completion_tokens) for choice in choices_of(job.choices, job.text or "")
+            ]
+            expect(said, told, f"answers of {job.ask.job_id}")

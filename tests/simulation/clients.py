@@ -38,13 +38,14 @@ def make_ask(world: World) -> Ask:
     rng = world.rng
     tokens = rng.choice((1, 2, 8, 20, 60, 150, 380))
     milli = rng.choice((MILLI, MILLI, MILLI, 1_500, 3_217, 100_000))
-    base = base_fee(world.prices, tokens)
+    n = rng.choice(ANSWERS)
+    base = base_fee(world.prices, tokens, n)
     ask = Ask(
         job_id=world.name("job_"),
         account=rng.choice(ACCOUNTS),
         key_id="key",
         model=MODEL,
-        brief=Brief(f"prompt {world.made + 1} é\n", n=rng.choice(ANSWERS)),
+        brief=Brief(f"prompt {world.made + 1} é\n", n=n),
         tokens=tokens,
         terms=Terms(world.prices.set_prompt_fee, world.prices.fee_per_token, base, bid_fee(base, milli)),
         multiplier_milli=milli,

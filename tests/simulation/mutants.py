@@ -48,6 +48,8 @@ JOBS = (
     Mutant("submit-no-idempotency-check", "submit", "if seen[2] then", "if false then"),
     Mutant("submit-no-job-check", "submit", "if call('EXISTS', K.job(A.job)) == 1 then return { 'REPLAY', A.job } end"),
     Mutant("deposit-no-idempotency-check", "deposit", "if seen then", "if false then"),
+    Mutant("chunk-no-choice", "chunk", "event[#event + 1] = 'choice'; event[#event + 1] = int(A.choice)"),
+    Mutant("settle-no-other-answers", "settle", "call('HSET', K.job(A.job), name, A[name])"),
     Mutant("chunk-no-repeat-check", "chunk", "if A.first_index < expected then return 'REPEAT' end"),
     Mutant("finish-no-callback", "settle", "call('XADD', K.callbacks(), '*', 'job', job.id, 'account', job.account,"
            " 'status', status, 'at', int(NOW),\n    unpack(webhook_of(job)))"),

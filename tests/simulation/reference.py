@@ -201,7 +201,7 @@ class Reference(Time):
         if chunk.first_index != job.next_index:
             return "REPEAT" if chunk.first_index < job.next_index else "GAP"
         job.next_index += chunk.token_count
-        job.chunks.append((chunk.attempt, chunk.first_index, chunk.token_count))
+        job.chunks.append((chunk.attempt, chunk.first_index, chunk.token_count, chunk.choice))
         self.rows["t"] += job.status is Status.RUNNING
         return "CANCEL" if job.cancel else "OK"
 
@@ -223,7 +223,7 @@ class Reference(Time):
         if settlement.outcome is Outcome.FAILED:
             self.end("m2" if late else "d", job, 0)
             return "OK"
-        job.text, job.used = settlement.text, settlement.completion_tokens
+        job.text, job.used, job.choices = settlement.text, settlement.completion_tokens, settlement.choices
         row = "i" if settlement.outcome is Outcome.CANCELLED else "m" if late else "c"
         self.end(row, job, settlement.captured)
         return "OK"

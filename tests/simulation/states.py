@@ -72,7 +72,10 @@ class Job:
     used: int = 0
     ended_ms: int = 0
     text: str | None = None
-    chunks: list[tuple[int, int, int]] = field(default_factory=list)  # attempt, first index, count
+    choices: str | None = None
+    chunks: list[tuple[int, int, int, int | None]] = field(
+        default_factory=list
+    )  # attempt, first, count, choice
     batch: Batch | None = None
     index: int = 0
     custom_id: str | None = None

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from herder import broker
 from herder.broker import LEASE_LOOKAHEAD
+from herder.choices import Choice, choices_text
 from herder.pricing import capture
 from herder.protocol import Chunk, FinishReason, Outcome, Settlement
 from tests.simulation.line import GENERATION_MAX, GENERATION_MS, HOLDERS_MAX, Room
@@ -112,7 +113,11 @@ async def chunk(world: World) -> None:
     else:
         return
     count = world.rng.randint(1, 5)
-    said = held.pending or Chunk(held.lease.job_id, held.lease.attempt, held.told, count, "ab" * count)
+    n = held.lease.brief.n
+    choice = world.rng.randrange(n) if n > 1 else None
+    said = held.pending or Chunk(
+        held.lease.job_id, held.lease.attempt, held.told, count, "ab" * count, choice
+    )
     if held.chunks and world.chance(0.15):
         said = world.rng.choice(held.chunks)
     elif held.pending is None and world.chance(0.05):
@@ -163,22 +168,26 @@ async def finish_well(world: World, worker: Worker, held: Held) -> None:
 
 
 def _settlement(world: World, held: Held, outcome: Outcome | None = None) -> Settlement:
-    terms, produced = held.lease.terms, world.rng.randint(0, held.lease.tokens)
+    counts = [world.rng.randint(0, held.lease.tokens) for _ in range(held.lease.brief.n)]
+    terms, produced = held.lease.terms, sum(counts)
     if outcome is None:
         outcome = world.rng.choices(list(Outcome), (8, 1, 6 if held.stop else 0.3))[0]
     failed = outcome is Outcome.FAILED
     reason = FinishReason.CANCELLED if outcome is Outcome.CANCELLED else FinishReason.STOP
+    text = f"answer of attempt {held.lease.attempt} "
+    choices = [Choice(text + "x" * count, reason.value, count) for count in counts]
     return Settlement(
         job_id=held.lease.job_id,
         attempt=held.lease.attempt,
         outcome=outcome,
-        text=f"answer of attempt {held.lease.attempt} " + "x" * produced,
+        text=choices[0].text,
         finish_reason=None if failed else reason,
         prompt_tokens=5,
         completion_tokens=produced,
         captured=0 if failed else capture(terms, produced),
         error_code="engine_error" if failed else None,
         error_message="it broke" if failed else None,
+        choices=None if failed else choices_text(choices),
     )
 
 
