@@ -158,6 +158,7 @@ class Reads:
             ms_per_token=us_per_token / 1000,
             tokens_per_second=sum(w.stats.tokens_per_second for w in workers),
             mean_tokens=float(market.get("mean_tokens", 0)),
+            slots_most=max((w.stats.slots for w in workers), default=0),
         )
 
     async def model_states(self) -> list[ModelState]:

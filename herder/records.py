@@ -70,8 +70,9 @@ class Posting:
 class ModelState:
     """A model of the herd as it stands: its card, its live workers and its line.
 
-    `ms_per_token` is the herd's measured speed over all its workers; `last_multiplier_milli` is already decayed;
-    `mean_tokens` is how long answers have lately been (0: none yet).
+    `slots` are those of all workers, `slots_most` of the one that has most. `ms_per_token` is the herd's measured speed
+    over all its workers; `last_multiplier_milli` is already decayed; `mean_tokens` is how long answers have lately been
+    (0: none yet).
     """
 
     card: ModelCard
@@ -83,6 +84,7 @@ class ModelState:
     ms_per_token: float
     tokens_per_second: float
     mean_tokens: float = 0.0
+    slots_most: int = 0
 
     def eta_ms(self, jobs: float) -> int | None:
         """How long so many jobs will probably take the herd; None while nothing has been measured."""

@@ -75,7 +75,9 @@ async def submit(
     if bought.accepted.replayed or bought.state is None:
         fields = await fields_of(herd, bought.record)
     else:
-        fields = job_fields(bought.record, bought.accepted.position, warning_of(bought.state))
+        fields = job_fields(
+            bought.record, bought.accepted.position, warning_of(bought.state, bought.record.n)
+        )
     return SubmittedJob(**fields, balance=bought.account.available if bought.account else 0)
 
 
@@ -180,11 +182,13 @@ async def listed(request: Request, key: Caller, limit: Limit = 20, cursor: Curso
     herd = herd_of(request)
     records, after = await herd.broker.jobs(key.account, before=cursor, limit=limit)
     queued = {record.model for record in records if record.status is Status.QUEUED}
-    warnings = {model: warning_of(await herd.market.state(model)) for model in queued}
+    states = {model: await herd.market.state(model) for model in queued}
     # One after the other: a hundred at once would open a hundred connections.
     positions = [await position_of(herd, record) for record in records]
     jobs = [
-        Job.model_validate(job_fields(record, position, warnings.get(record.model), chances=False))
+        Job.model_validate(
+            job_fields(record, position, warning_of(states.get(record.model), record.n), chances=False)
+        )
         for record, position in zip(records, positions, strict=True)
     ]
     return Jobs(jobs=jobs, next=after)

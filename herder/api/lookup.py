@@ -50,4 +50,4 @@ async def fields_of(herd: Herd, record: JobRecord) -> dict[str, Any]:
     if record.status is not Status.QUEUED:
         return job_fields(record, None, None)
     place, state = await asyncio.gather(position_of(herd, record), herd.market.state(record.model))
-    return job_fields(record, place, warning_of(state))
+    return job_fields(record, place, warning_of(state, record.n))

@@ -119,11 +119,14 @@ def refuse_without_worker(herd: Herd, state: ModelState) -> None:
         raise NoWorker(f"no live worker has {state.card.model} just now", retry_after=10)
 
 
-def warning_of(state: ModelState | None) -> str | None:
-    """What a caller should know of a model whose line nobody is working on."""
-    if state is None or state.workers:
+def warning_of(state: ModelState | None, n: int) -> str | None:
+    """What a caller should know of a model whose line nobody is working on, or nobody who can make `n` answers."""
+    if state is None or (state.workers and (n == 1 or n <= state.slots_most)):
         return None
-    return f"no live worker has {state.card.model} just now; the job waits until one comes"
+    what = (
+        f"has {state.card.model}" if not state.workers else f"of {state.card.model} makes {n} answers at once"
+    )
+    return f"no live worker {what} just now; the job waits until one comes"
 
 
 def sale_of(herd: Herd, prices: Prices, state: ModelState, body: Offer, tokens: int) -> Sale:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from herder.pricing import capture
 from herder.protocol import Chunk, ChunkReply, FinishReason, Lease, Outcome, Settlement
 from herder.records import Role
 from herder.settings import Settings
-from tests.integration.api import MODEL, Front, open_front, problem
+from tests.integration.api import CARD, MODEL, STATS, Front, open_front, problem
 
 GIVEN: dict[str, Any] = {
     "temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "typical_p": 0.95, "repeat_penalty": 1.1,
@@ -211,6 +211,20 @@ async def test_log_probabilities_come_with_the_result_and_not_in_lists(front: Fr
     assert choices_in(result) == [answer("é", logprobs=chances[0])]
     (listed,) = (await front.client.get("/v1/jobs")).json()["jobs"]
     assert (listed["result"]["logprobs"], listed["result"]["text"]) == (None, "é")
+
+
+async def test_more_answers_than_any_worker_has_slots_are_warned_of(front: Front) -> None:
+    assert (await front.submit(n=4))["warning"] is None
+    few = replace(STATS, slots=3)
+    await front.herd.broker.register_worker("w1", CARD, few, None)
+    await front.herd.broker.register_worker("w2", CARD, few, None)
+    front.herd.market.forget()
+    job = await front.submit(n=4)
+    assert "makes 4 answers at once" in job["warning"]
+    assert (await front.client.get(f"/v1/jobs/{job['id']}")).json()["warning"] == job["warning"]
+    assert (await front.submit(n=3))["warning"] is None
+    listed = (await front.client.get("/v1/jobs")).json()["jobs"]
+    assert [each["warning"] is None for each in listed] == [True, False, False]
 
 
 async def test_the_accounts_clock_goes_on_by_all_answers_and_back_by_what_was_not_used(front: Front) -> None:
