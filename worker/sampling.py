@@ -247,8 +247,10 @@ def _candidates(keys: Logits, count: int) -> Ids:
         if bound > -np.inf:
             columns = np.flatnonzero(peaks >= bound)
             rows, chosen = np.nonzero(blocks[:, columns] >= bound)
-            rest = whole + np.flatnonzero(keys[whole:] >= bound)
-            return np.concatenate([rows * blocks.shape[1] + columns[chosen], rest])
+            places: Ids = rows * blocks.shape[1] + columns[chosen]
+            if whole == len(keys):
+                return places
+            return np.concatenate([places, whole + np.flatnonzero(keys[whole:] >= bound)])
     elif count < len(keys):
         bound = np.partition(keys, len(keys) - count)[len(keys) - count]
     else:

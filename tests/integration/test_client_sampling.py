@@ -124,6 +124,8 @@ async def test_flags_and_several_answers_on_a_terminal(
     herd: Herd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = Terminal(herd, monkeypatch, capsys)
+    quoted = json.loads((await terminal("quote", "hi", "--tokens", "40", "--n", "2", "--json")).out)
+    assert quoted["fee"] == 90
     shown, lease = await asyncio.gather(terminal("run", "hi", "--tokens", "40", *FLAGS), answered(herd))
     assert (shown.code, shown.out) == (0, "re\n---\nbl\n")
     assert (lease.brief.sampling, lease.brief.n) == (READ, 2)

@@ -162,6 +162,7 @@ def quote(
     prompt: Prompt = None,
     *,
     tokens: Annotated[int | None, typer.Option("--tokens", help="most tokens to generate")] = None,
+    n: Annotated[int | None, typer.Option("--n", help="so many answers, up to 4")] = None,
     model: Model = None,
     multiplier: Multiplier = None,
     fee: Fee = None,
@@ -176,6 +177,7 @@ def quote(
     """What a prompt would cost now, and where in line it would stand; charges nothing."""
     asked = read_prompt(prompt, messages, system, raw)
     options: Options = {"model": model, "multiplier": multiplier, "fee": fee, "max_fee": max_fee, "raw": raw}
+    options["n"] = n
     with session.client(url, key) as herder:
         found = herder.quote(asked, tokens, **options)
     if as_json:
