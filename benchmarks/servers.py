@@ -65,7 +65,8 @@ def ring(slots: int, context: int, *options: str, **settings: object) -> Iterato
     }  # fmt: skip
     ours |= {"threads": THREADS} | settings
     with herd(*options, folder=None, **ours) as up:
-        told = " ".join(f"{name.upper()}={value}" for name, value in ours.items())
+        shown = ours | {"model": model(MODEL).name}
+        told = " ".join(f"{name.upper()}={value}" for name, value in shown.items())
         port = httpx.URL(up.url).port or 0
         command = f"OMP_WAIT_POLICY={OMP} herder up {' '.join(options)} ({told})"
         yield Server(of_ring(port, up.keys["demo"]), port, up.pid, command, up.keys["admin"])
