@@ -109,7 +109,10 @@ class Prefixes:
     def begin(self, sequence: Sequence, source: Source) -> bool:
         """Put a job that fits into a slot, sharing the source's cells; False when no slot can be had in this step."""
         needed = sequence.reserved - source.length
-        if not self._empty_slot(source) or not self._make_room(self._kv_tokens - needed, source):
+        if not self._empty_slot(source):
+            # Where no slot is to spare, that of the source is.
+            return source.length > 0 and not self.copies and self.begin(sequence, NOTHING)
+        if not self._make_room(self._kv_tokens - needed, source):
             return False
         slot = self._free.pop()
         prompt = packed(sequence.tokens[: sequence.prompt_tokens])

@@ -14,7 +14,8 @@ from worker.fake import FakeCells, FakeEngine, script
 from worker.scheduler import Scheduler
 from worker.sequence import Sequence
 
-SLOTS, SEQUENCES, CONTEXT, KV = 3, 6, 160, 260
+SLOTS, CONTEXT, KV = 3, 160, 260
+SEQUENCES = st.sampled_from([SLOTS, SLOTS + 1, 2 * SLOTS])
 STEPS_MAX = 3_000
 SHARED = "shared prefix of everybody's, and then a longer part of it that most of them have in common"
 
@@ -34,8 +35,8 @@ DEED = st.one_of(
 class World:
     """A scheduler over a scripted engine that checks every row and every copy against its own cells."""
 
-    def __init__(self, *, reuse: bool = True) -> None:
-        self.engine = FakeEngine(slots=SLOTS, context=CONTEXT, kv_tokens=KV, sequences=SEQUENCES)
+    def __init__(self, sequences: int = 2 * SLOTS, *, reuse: bool = True) -> None:
+        self.engine = FakeEngine(slots=SLOTS, context=CONTEXT, kv_tokens=KV, sequences=sequences)
         self.scheduler = Scheduler(self.engine.facts, reuse=reuse)
         self.all: list[Sequence] = []
         self.waiting: list[Sequence] = []
@@ -177,9 +178,9 @@ def act(world: World, deeds: list[tuple[str, object]]) -> set[str]:
 
 
 @settings(deadline=None)
-@given(st.lists(DEED, max_size=60))
-def test_every_promise_holds_and_everything_ends(deeds: list[tuple[str, object]]) -> None:
-    world = World()
+@given(st.lists(DEED, max_size=60), SEQUENCES)
+def test_every_promise_holds_and_everything_ends(deeds: list[tuple[str, object]], sequences: int) -> None:
+    world = World(sequences)
     disturbed = act(world, deeds)
     for sequence in world.all:
         if sequence.lease.job_id in disturbed:

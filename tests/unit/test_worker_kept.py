@@ -21,6 +21,12 @@ def test_more_is_kept_than_there_are_slots() -> None:
         assert bench.run(prompt).cached == len(prompt) - 1
 
 
+def test_the_only_slot_is_taken_whatever_it_keeps() -> None:
+    bench = Bench(slots=1, sequences=1)
+    for _ in range(3):
+        assert bench.run(SYSTEM).text
+
+
 def test_what_holds_all_of_another_takes_its_place() -> None:
     bench = Bench(slots=1, sequences=4)
     kept = bench.scheduler.prefixes
