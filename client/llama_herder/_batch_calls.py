@@ -103,6 +103,8 @@ def _in_query(value: Any) -> str | list[str]:
         return format(Decimal(str(value)), "f")  # 0.00001, not 1e-05
     if isinstance(value, Mapping):
         return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"))
+    if any(isinstance(one, Mapping) for one in value):
+        return json.dumps(list(value), ensure_ascii=False, separators=(",", ":"))
     return [str(one) for one in value]
 
 

@@ -278,6 +278,7 @@ class _Following:
         return WaitTimeout(detail, self._job_id)
 
 
-def _order(event_id: str) -> tuple[int, int]:
+def _order(event_id: str) -> tuple[int, int, int]:
+    """Zeros before an id come after the id without them: what had been held back to the end of the answer."""
     at, _, number = event_id.partition("-")
-    return int(at), int(number)
+    return int(at), int(number), len(event_id) - len(event_id.lstrip("0"))

@@ -53,12 +53,16 @@ class TokenChances(Chance):
 
 @dataclass(frozen=True)
 class Choice(FromJson):
-    """One answer of several; `logprobs` has an entry a token, where they were asked for."""
+    """One answer of several; `logprobs` has an entry a token, where they were asked for.
+
+    `reasoning` is what the model thought before it, where its chat template marks that; it is no part of `text`.
+    """
 
     text: str = ""
     finish_reason: str = ""
     completion_tokens: int = 0
     logprobs: tuple[TokenChances, ...] | None = None
+    reasoning: str | None = None
 
     @classmethod
     def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any, Literal, TypeAlias
 
 from llama_herder._json import FromJson
 from llama_herder.answers import Result, Sampling
-from llama_herder.types import JobError, Message
+from llama_herder.types import Chatting, JobError, Message
 
 Charge: TypeAlias = Literal["all_or_nothing", "as_many_as_affordable"]
 
 
-class BatchItem(Sampling, total=False):
+class BatchItem(Sampling, Chatting, total=False):
     """One prompt of a batch: `prompt` or `messages`, and whatever of it differs from the rest of the batch."""
 
     custom_id: str
@@ -24,7 +24,6 @@ class BatchItem(Sampling, total=False):
     messages: Sequence[Message]
     model: str
     tokens: int
-    raw: bool
     share_prefix: bool
     multiplier: float
     stop: str | Sequence[str]

@@ -44,6 +44,7 @@ class Tokens(_Event):
     index: int = 0
     attempt: int = 0
     choice: int = 0
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from llama_herder._json import FromJson
 from llama_herder.answers import Result, Sampling
@@ -17,10 +17,25 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 
 class Message(TypedDict):
-    """One turn of a chat: `{"role": "user", "content": "What is a chatbot?"}`."""
+    """One turn of a chat: `{"role": "user", "content": "What is a chatbot?"}`.
+
+    The roles are system, user, assistant and tool. `content` may be None beside the assistant's `tool_calls`.
+    """
 
     role: str
-    content: str
+    content: str | None
+    tool_calls: NotRequired[Sequence[Mapping[str, Any]]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
+
+
+class Chatting(TypedDict, total=False):
+    """How a prompt becomes what the model reads: a system prompt, tools, a template of the herd's, or none at all."""
+
+    raw: bool
+    system: str | None
+    tools: Sequence[Mapping[str, Any]] | None
+    template: str | None
 
 
 class Bid(TypedDict, total=False):
@@ -32,10 +47,9 @@ class Bid(TypedDict, total=False):
     max_fee: int | None
 
 
-class Options(Bid, Sampling, total=False):
+class Options(Bid, Sampling, Chatting, total=False):
     """Everything a job can have beside its prompt and its tokens."""
 
-    raw: bool
     share_prefix: bool
     stop: str | Sequence[str]
     metadata: Mapping[str, str] | None
@@ -92,6 +106,11 @@ class Job(FromJson):
     def text(self) -> str:
         """The answer; empty as long as there is none."""
         return self.result.text if self.result else ""
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought before it answered; empty where its chat template does not mark that."""
+        return (self.result.reasoning or "") if self.result else ""
 
     @classmethod
     def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from herder.api.batch_bodies import BATCH_ONLY, INHERITED, BatchItem, BatchOptions
 from herder.api.bodies import checked_against
-from herder.api.chats import Inherited
+from herder.api.chats import Inherited, tools_in
 from herder.api.problems import invalid
 from herder.api.reading import object_in, validated
 from herder.errors import BadRequest, HerderError, InvalidRequest
@@ -43,7 +43,7 @@ _NUMBERS = (
     "presence_penalty",
 )  # fmt: skip
 _BOOLS = ("raw", "webhook_per_item", "ignore_eos", "share_prefix")
-_OBJECTS = ("metadata", "logit_bias")
+_OBJECTS = ("metadata", "logit_bias", "output_type", "response_format")
 _TEXTS = ("model", "charge", "webhook_url", "system", "template")
 
 
@@ -147,6 +147,8 @@ def from_query(query: Iterable[tuple[str, str]]) -> dict[str, Any]:
             given[name] = text == "true"
         elif name in _OBJECTS:
             given[name] = object_in(text.encode("utf-8", "surrogatepass"), name)
+        elif name == "tools":
+            given[name] = tools_in(text)
     return given
 
 

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from herder import templates
+from herder.api.forms import with_own_form
+from herder.api.reading import object_in
 from herder.api.strict import Strict, Text
 from herder.errors import InvalidRequest
 from herder.prompts import Chat, Message
@@ -176,6 +178,12 @@ def has_system(messages: Any) -> bool:
     )
 
 
+def tools_in(query: str) -> Any:
+    """The `tools` of a query as JSON has them; what is no JSON value stays a text, which is then refused."""
+    found = object_in(f'{{"tools":{query}}}'.encode("utf-8", "surrogatepass"), "tools")
+    return found["tools"] if len(found) == 1 else query
+
+
 class Inherited:
     """The options that items of a batch take over. A long system prompt is not sent with each item, but is in each."""
 
@@ -187,7 +195,7 @@ class Inherited:
 
     def merged(self, own: dict[str, Any]) -> dict[str, Any]:
         """An item with what it takes over, but for that which its own words exclude. Raises InvalidRequest."""
-        found = self._options | own
+        found = with_own_form(self._options | own, own)
         if "messages" in own:
             if "raw" not in own:
                 found.pop("raw", None)  # `raw` is about prompts

@@ -203,6 +203,19 @@ async def test_items_take_over_what_the_batch_says(front: Front) -> None:
     ]
 
 
+async def test_lines_take_tools_from_the_query(front: Front) -> None:
+    await served(front, "{{ tools | tojson }}" + TURNS)
+    kind = {"Content-Type": "application/jsonl"}
+    query = {"tokens": "1", "system": "all", "tools": json.dumps([TOOL])}
+    lines = b'{"prompt": "a"}\n'
+    reply = await front.client.post("/v1/batches", content=lines, params=query, headers=kind)
+    assert reply.status_code == 202, reply.text
+    for wrong in ("[", "7", json.dumps([TOOL]) + ',"more":[]'):
+        query["tools"] = wrong
+        reply = await front.client.post("/v1/batches", content=lines, params=query, headers=kind)
+        assert reply.status_code in {400, 422}, reply.text
+
+
 async def test_an_item_whose_tools_would_be_dropped_is_named(front: Front) -> None:
     body = {"items": [{"prompt": "a"}, {"prompt": "b", "tools": [TOOL]}], "tokens": 5}
     document = problem(await front.client.post("/v1/batches", json=body), 422, "invalid_request")

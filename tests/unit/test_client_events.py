@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import llama_herder
 from llama_herder._sse import Frame, Parser, TooLong
+from llama_herder._streams import _order
 from llama_herder.events import KNOWN, Done, Queued, Restarted, Started, Tokens, event_of
 
 TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12)
@@ -124,3 +125,18 @@ def test_events_are_public_and_frozen() -> None:
         with pytest.raises(AttributeError):
             kind().id = "1-0"
     assert {"queued", "started", "tokens", "restarted", "done", "error"} == KNOWN
+
+
+def test_reasoning_is_beside_the_text() -> None:
+    event = event_of("tokens", {"text": "4", "reasoning": "hm", "index": 0, "count": 3}, "1-0")
+    assert isinstance(event, Tokens)
+    assert (event.reasoning, event.text) == ("hm", "4")
+    job = llama_herder.Job.from_json({"result": {"text": "4", "reasoning": "hm", "choices": [{"text": "4"}]}})
+    assert (job.reasoning, job.text, llama_herder.Job().reasoning) == ("hm", "4", "")
+    assert job.result is not None
+    assert job.result.choices[0].reasoning is None
+
+
+def test_what_was_held_back_comes_after_the_event_whose_id_it_has() -> None:
+    ids = ["9-5", "09-5", "009-5", "9-6", "10-0"]
+    assert sorted(["10-0", "009-5", "9-6", "09-5", "9-5"], key=_order) == ids

@@ -13,7 +13,7 @@ from llama_herder.answers import Sampling
 from llama_herder.cli import output, session
 from llama_herder.cli.prompt import read_prompt
 from llama_herder.cli.sampling import with_sampling
-from llama_herder.cli.stream import Shown, followed, shown_as
+from llama_herder.cli.stream import Shown, Thoughts, followed, shown_as
 from llama_herder.types import Options
 
 CANCEL_WAIT_S = 10.0
@@ -29,6 +29,9 @@ Chat = Annotated[
 ]
 System = Annotated[str | None, typer.Option("--system", help="a system message before the prompt")]
 Raw = Annotated[bool, typer.Option("--raw", help="no chat template: the model reads the prompt as it is")]
+Template = Annotated[
+    str | None, typer.Option("--template", help="a chat template of the herd's: llama-2 or chatml")
+]
 Model = Annotated[str | None, typer.Option("--model", help="which model; the herd's first without it")]
 Multiplier = Annotated[
     float | None, typer.Option("--multiplier", help="bid: times the base fee, to be served sooner")
@@ -57,8 +60,12 @@ def run(
     system: System = None,
     messages: Chat = None,
     raw: Raw = False,
+    template: Template = None,
     timeout: Annotated[float | None, typer.Option("--timeout", help="seconds to wait for the answer")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="print the answer while it is made")] = False,
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning", help="what the model thinks first, on standard error")
+    ] = False,
     url: session.Url = None,
     key: session.ApiKey = None,
     as_json: session.Json = False,
@@ -71,7 +78,7 @@ def run(
     seconds(timeout)
     asked = read_prompt(prompt, messages, system, raw)
     options: Options = {"model": model, "multiplier": multiplier, "fee": fee, "max_fee": max_fee, "raw": raw}
-    options = {**options, **(sampling or {})}
+    options = {**options, "template": template, **(sampling or {})}
     if stream and not as_json and options.get("n") not in {None, 1}:
         raise output.UsageProblem("--stream shows one answer while it is made; with --n add --json")
     if stop:
@@ -80,12 +87,16 @@ def run(
         job = _submitted(herder, asked, tokens, options)
         if job.warning:
             output.say(f"warning: {one_line(job.warning)}")
-        shown = shown_as(as_json) if stream else None
+        shown = shown_as(as_json, reasoning) if stream else None
         try:
             ended = followed(herder, job, timeout, shown) if shown else _watched(herder, job, timeout)
         except KeyboardInterrupt:
             raise typer.Exit(_cancelled(herder, job, as_json, shown)) from None
         balance = _balance(herder)
+    if reasoning and not (stream or as_json):
+        thoughts = Thoughts()
+        thoughts.add(ended.reasoning)
+        thoughts.end()
     _print_ended(ended, balance, as_json, shown, automatic=multiplier is None and fee is None)
 
 

@@ -27,9 +27,28 @@ class Shown(Protocol):
         """The last, or what is known of it."""
 
 
-def shown_as(as_json: bool) -> Shown:
-    """Text, or JSON."""
-    return Lines() if as_json else Text()
+def shown_as(as_json: bool, reasoning: bool = False) -> Shown:
+    """Text (on request with what the model thinks first), or JSON."""
+    return Lines() if as_json else Text(Thoughts() if reasoning else None)
+
+
+class Thoughts:
+    """What a model thinks before it answers, line by line on standard error."""
+
+    def __init__(self) -> None:
+        self._line = ""
+
+    def add(self, text: str) -> None:
+        """More of it."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            output.print_note(one_line(line))
+
+    def end(self) -> None:
+        """The answer begins, or what was thought is void."""
+        if self._line:
+            output.print_note(one_line(self._line))
+            self._line = ""
 
 
 class Lines:
@@ -48,12 +67,17 @@ class Lines:
 class Text:
     """The answer, as it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, thoughts: Thoughts | None = None) -> None:
+        self._thoughts = thoughts
         self._written = ""  # on standard output
         self._answer = ""  # of this attempt, which may have to catch up with an earlier one
 
     def event(self, event: Event) -> None:
         """One that is not the last."""
+        if self._thoughts and isinstance(event, Tokens | Restarted):
+            self._thoughts.add(event.reasoning if isinstance(event, Tokens) else "")
+            if isinstance(event, Restarted) or event.text:
+                self._thoughts.end()
         if isinstance(event, Tokens):
             self._answer += event.text
             if self._answer.startswith(self._written):
@@ -66,6 +90,8 @@ class Text:
 
     def ended(self, job: Job, balance: int | None) -> None:
         """Completes the answer. Raises CannotWrite where something else stands there."""
+        if self._thoughts:
+            self._thoughts.end()
         if not job.text and job.status != "succeeded":
             self._end_line_of_terminal()
             return
