@@ -62,6 +62,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         async with contextlib.AsyncExitStack() as stack:
             app.state.herd = herd = await _herd(stack, settings, metrics, broker, clock)
             herd.proxies = proxies
+            stack.push_async_callback(herd.schemas.close)
             await stack.enter_async_context(herd.feeder)
             _background(stack, "memory", MEMORY_LOOK_S, lambda: _look_at_memory(herd))
             yield

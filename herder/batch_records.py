@@ -26,7 +26,8 @@ class FeedState(StrEnum):
 class Item:
     """One prompt of a batch, rendered and priced; becomes a job when it is fed.
 
-    `input` is what the worker will read, a `Brief` in its JSON form; `n`, `chain` and `marks` as in an `Ask`.
+    `input` is what the worker will read, a `Brief` in its JSON form; `n`, `chain` and `marks` as in an `Ask`;
+    `typed`: its answer must fit a schema.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Item:
     n: int = 1
     chain: tuple[str, ...] = ()
     marks: str | None = None
+    typed: bool = False
 
     def stored(self) -> str:
         """The item as feed.lua reads it."""
@@ -59,6 +61,8 @@ class Item:
             fields["chain"] = json.dumps(self.chain)
         if self.marks is not None:
             fields["marks"] = self.marks
+        if self.typed:
+            fields["typed"] = 1
         if self.custom_id is not None:
             fields["custom_id"] = self.custom_id
         if self.webhook is not None:

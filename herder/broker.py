@@ -66,6 +66,7 @@ class Broker(reads.Reads):
 
     async def close(self) -> None:
         """Give the connections back."""
+        await self.scripts.close()
         await self.redis.aclose()
 
     async def check_schema(self) -> None:
@@ -94,6 +95,7 @@ class Broker(reads.Reads):
             "head_start_ms": head_start_ms(ask.multiplier_milli, s.doubling_ms),
             "price_version": ask.price_version, "kv_tokens": ask.kv_tokens,
             "n": ask.brief.n, "chain": json.dumps(ask.chain) if ask.chain else None, "marks": ask.marks,
+            "typed": None if ask.brief.schema is None else 1,
             "metadata": json.dumps(ask.metadata, ensure_ascii=False),
             "idempotency_key": ask.idempotency_key, "request_hash": ask.request_hash,
             "idempotency_ttl_ms": s.idempotency_ttl_ms, "result_ttl_ms": s.result_ttl_ms,
@@ -197,7 +199,7 @@ class Broker(reads.Reads):
     async def settle(self, worker_id: str, settlement: Settlement) -> SettleReply:
         """End an attempt: capture, result and callback in one step. Safe to repeat."""
         # Tour 7/8: the fee is captured, the result stored and the callback posted in one Lua script.
-        arguments = {k: v for k, v in asdict(settlement).items() if k not in ("text", "job_id")}
+        arguments = {k: v for k, v in vars(settlement).items() if k not in ("text", "job_id")}
         arguments |= {"job": settlement.job_id, "worker": worker_id}
         reply = text_of(await self.scripts.call("settle", arguments, settlement.text))
         assert reply not in ("OVERDRAWN", "NOT_FLAGGED"), f"settlement of {settlement.job_id} is {reply}"

@@ -267,3 +267,4 @@ class JobRecord:
     batch_index: int | None = None
     custom_id: str | None = None
     marks: str | None = None
+    typed: bool = False

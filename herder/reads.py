@@ -257,4 +257,5 @@ def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:
         batch_index=number("batch_index"),
         custom_id=fields.get("custom_id"),
         marks=fields.get("marks"),
+        typed="typed" in fields,
     )

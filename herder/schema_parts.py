@@ -129,8 +129,10 @@ def _bound(
 def _count(schema: Mapping[str, Any], word: str, at: str, most: int) -> int | None:
     if word not in schema:
         return None
-    value = exact_in(schema[word], f"{at}.{word}")
-    if value.denominator != 1 or not 0 <= value <= most:
+    value = schema[word]
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        value = -1
+    if not 0 <= value <= most or value != int(value):
         raise SchemaRefused(f"{at}.{word}", f"must be a whole number from 0 to {most}")
     return int(value)
 

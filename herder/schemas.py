@@ -6,7 +6,7 @@ than JSON Schema does (an object has no properties beside those it names), never
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -82,9 +82,9 @@ class _Reader:
         # 3. One type, or several; where none is named the keywords tell it.
         return self._typed(schema, words, at, depth)
 
-    def _known(self, schema: Mapping[str, Any], words: Iterable[str], at: str) -> None:
-        for word in words:
-            if word not in KEYWORDS:
+    def _known(self, schema: Mapping[str, Any], words: set[str], at: str) -> None:
+        for word in schema:
+            if word in words and word not in KEYWORDS:
                 raise SchemaRefused(f"{at}.{named(word)}", f"this keyword is not supported; {hint(word)}")
         if str(schema.get("$schema", DRAFTS[0])).rstrip("#") not in DRAFTS:
             raise SchemaRefused(f"{at}.$schema", f"must be one of {', '.join(DRAFTS)}")

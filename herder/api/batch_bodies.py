@@ -11,12 +11,15 @@ from pydantic import ConfigDict, Field, model_validator
 
 from herder.api.bodies import Offer, WebhookUrl
 from herder.api.chats import CHAT_INHERITED
+from herder.api.forms import FORM_FIELDS
 from herder.api.options import SAMPLING_FIELDS
 from herder.api.strict import Text
 
 CUSTOM_ID_CHARS_MAX = 256
 # Options that each item takes over where it has none of its own.
-INHERITED = ("tokens", "model", *CHAT_INHERITED, "multiplier", "stop", "share_prefix", *SAMPLING_FIELDS)
+INHERITED = (
+    "tokens", "model", *CHAT_INHERITED, "multiplier", "stop", "share_prefix", *FORM_FIELDS, *SAMPLING_FIELDS,
+)  # fmt: skip
 # What belongs to the whole batch and not to an item.
 BATCH_ONLY = ("fee", "max_fee", "charge", "webhook_url", "webhook_per_item")
 

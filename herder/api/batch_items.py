@@ -14,7 +14,7 @@ from herder.api.chats import chat_of
 from herder.api.offers import Sale
 from herder.api.options import check_tokens
 from herder.api.state import Herd
-from herder.api.submission import brief_for, fitted, model_of, refuse_without_worker
+from herder.api.submission import brief_for, fitted, model_of, refuse_without_worker, schema_of
 from herder.batches import Item
 from herder.brief import Brief
 from herder.errors import ContextExceeded, InvalidRequest, UnknownModel
@@ -68,6 +68,7 @@ class Fitted:
             n=self.brief.n,
             chain=chain,
             marks=self.marks,
+            typed=self.brief.schema is not None,
         )
 
 
@@ -150,11 +151,12 @@ async def _fitted(herd: Herd, state: ModelState, rendered: _Rendered, faults: Fa
         return None
     try:
         check_tokens(body, state.card.vocab_size)
+        schema = await schema_of(herd, state.card, body, body.tokens)
         prompt = await fitted(herd, state.card, rendered.chat, text, body.tokens, n=body.n)
     except (ContextExceeded, InvalidRequest) as error:
         faults.take(draft.where, error)
         return None
-    brief = brief_for(body, prompt.text)
+    brief = brief_for(body, prompt.text, schema)
     return Fitted(
         model=state.card.model,
         brief=brief,

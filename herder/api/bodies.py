@@ -21,6 +21,7 @@ from pydantic import (
 
 from herder.addresses import URL_CHARS_MAX
 from herder.api.chats import ChatOptions
+from herder.api.forms import FormOptions
 from herder.api.options import LOGPROBS_TOTAL_MAX, SamplingOptions
 from herder.api.strict import Strict, Text
 from herder.errors import InvalidRequest, TooLarge
@@ -71,7 +72,7 @@ Stop = Annotated[
 ]
 
 
-class Offer(SamplingOptions, ChatOptions):
+class Offer(SamplingOptions, ChatOptions, FormOptions):
     """A prompt (or a chat) and what is offered for it; all but `tokens`, which a quote may leave out."""
 
     model: Annotated[Text, Field(min_length=1, max_length=256)] | None = Field(

@@ -14,6 +14,7 @@ from herder.schemas import checked, tree_from
 from herder.typed import Form, refused
 
 SCHEMA_NAME_CHARS_MAX = 64
+FORM_FIELDS = ("output_type", "response_format")
 
 
 class NamedSchema(Strict):
@@ -79,3 +80,12 @@ class FormOptions(Strict):
             return Form(tree_from(self.response_format.json_schema.wanted, where), where)
         except SchemaRefused as error:
             raise refused(error) from None
+
+
+def with_own_form(merged: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """An item with what it has taken over from its batch, less what its own form excludes."""
+    if not any(name in own for name in FORM_FIELDS):
+        return merged
+    return {
+        name: value for name, value in merged.items() if name in own or name not in (*FORM_FIELDS, "stop")
+    }

@@ -15,7 +15,7 @@ from herder.api.reading import body_of
 from herder.api.schema import json_body
 from herder.api.shapes import Quote, Reason
 from herder.api.state import Herd, herd_of
-from herder.api.submission import model_of, prompt_of, refuse_without_worker, sale_of
+from herder.api.submission import model_of, prompt_of, refuse_without_worker, sale_of, schema_of
 from herder.errors import (
     AccountSuspended,
     ContextExceeded,
@@ -52,6 +52,7 @@ async def quote(request: Request, key: Caller, body: QuoteBody) -> Quote:
     checked_against(herd.settings, body, tokens)
     state = await model_of(herd, body.model)
     check_tokens(body, state.card.vocab_size)
+    await schema_of(herd, state.card, body, tokens)
     account = await herd.ledger.account(key.account)
     prices = await herd.market.prices()
     sold, refusal = _sale(herd, prices, state, body, tokens)

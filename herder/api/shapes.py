@@ -41,6 +41,7 @@ class Choice(BaseModel):
     """One answer."""
 
     text: str
+    output: Any
     reasoning: str | None
     finish_reason: FinishReason
     completion_tokens: int
@@ -51,6 +52,9 @@ class Result(BaseModel):
     """The answer; of a cancelled job, what there was of it. Of `n` answers the first, and all of them in `choices`."""
 
     text: str
+    output: Any = Field(
+        description="the JSON value that an answer with an `output_type` or a `response_format` is; else null"
+    )
     reasoning: str | None = Field(description="what the model thought first, where its template marks that")
     finish_reason: FinishReason
     prompt_tokens: int

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from typing import Any
+
 from herder.api.shapes import (
     Account,
     Audit,
@@ -65,6 +69,7 @@ def _result(record: JobRecord, text: str, *, chances: bool) -> Result:
     choices = [
         Choice(
             text=parts[i].text,
+            output=_output(record, choice.text),
             reasoning=parts[i].reasoning or None,
             finish_reason=FinishReason(choice.finish_reason or FinishReason.CANCELLED),
             completion_tokens=choice.completion_tokens,
@@ -74,6 +79,7 @@ def _result(record: JobRecord, text: str, *, chances: bool) -> Result:
     ]
     return Result(
         text=first.text,
+        output=_output(record, text),
         reasoning=first.reasoning or None,
         finish_reason=record.finish_reason or FinishReason.CANCELLED,
         prompt_tokens=record.prompt_tokens or 0,
@@ -82,6 +88,15 @@ def _result(record: JobRecord, text: str, *, chances: bool) -> Result:
         logprobs=None if told is None else told[0],
         choices=choices,
     )
+
+
+def _output(record: JobRecord, text: str) -> Any:
+    """What a typed answer is; its worker has checked it. Of a cancelled one there may be only a part."""
+    if not record.typed:
+        return None
+    with contextlib.suppress(ValueError):
+        return json.loads(text)
+    return None
 
 
 def account_of(record: AccountRecord) -> Account:

@@ -22,6 +22,7 @@ from herder.feeding import Feeder
 from herder.ledger import Ledger
 from herder.prompts import Renderer
 from herder.settings import Settings
+from herder.typed import Schemas
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -53,6 +54,7 @@ class Herd:
     # Addresses that failed to authenticate too often, and until when (monotonic seconds) they are not even looked at.
     barred: dict[str, float] = field(default_factory=dict)
     allowances: dict[str, Allowance] = field(default_factory=dict)
+    schemas: Schemas = field(default_factory=Schemas)
     streams: Streams = field(init=False)
     batches: Batches = field(init=False)
     feeder: Feeder = field(init=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from herder.api.bodies import Offer
 from herder.api.chats import chat_of
@@ -33,11 +33,13 @@ class Prompt:
     """A rendered text that fits its model, and the KV cells it will probably occupy.
 
     `marks` is how reasoning is told from the rest of the answer, as `reasoning` writes it; None where it is not.
+    `schema` is what the answer must fit, as the worker reads it.
     """
 
     text: str
     kv_tokens: int
     marks: str | None = None
+    schema: str | None = None
 
 
 async def model_of(herd: Herd, name: str | None) -> ModelState:
@@ -60,13 +62,21 @@ async def model_of(herd: Herd, name: str | None) -> ModelState:
 
 
 async def prompt_of(herd: Herd, card: ModelCard, body: Offer, tokens: int) -> Prompt:
-    """The text the model will read. Raises InvalidRequest (the template refused), ContextExceeded."""
+    """The text the model will read. Raises InvalidRequest (the template refused, or no answer can have the form),
+    ContextExceeded."""
+    schema = await schema_of(herd, card, body, tokens)
     chat = chat_of(body, card)
     if chat is None:
         text = without_doubled_bos(body.prompt or "", card)
     else:
         text = await herd.renderer.text(card, chat)
-    return await fitted(herd, card, chat, text, tokens, n=body.n)
+    return replace(await fitted(herd, card, chat, text, tokens, n=body.n), schema=schema)
+
+
+async def schema_of(herd: Herd, card: ModelCard, body: Offer, tokens: int) -> str | None:
+    """The schema that answers of this body must fit, tried; None for any text. Raises InvalidRequest, Overloaded."""
+    form = body.form()
+    return None if form is None else await herd.schemas.text(form, card, tokens)
 
 
 async def fitted(
@@ -150,7 +160,7 @@ def ask_of(
     chain_key: bytes,
 ) -> Ask:
     """The job, with an id."""
-    brief = brief_for(body, prompt.text)
+    brief = brief_for(body, prompt.text, prompt.schema)
     return Ask(
         job_id=new_job_id(),
         account=key.account,
@@ -170,9 +180,10 @@ def ask_of(
     )
 
 
-def brief_for(body: Offer, text: str) -> Brief:
+def brief_for(body: Offer, text: str, schema: str | None) -> Brief:
     """What the worker reads, with (where none was given) a seed of its own."""
-    return Brief(text, body.stops, body.sampling(), n=body.n, share_prefix=body.share_prefix)
+    sampling = body.sampling()
+    return Brief(text, body.stops, sampling, n=body.n, schema=schema, share_prefix=body.share_prefix)
 
 
 def new_job_id() -> str:

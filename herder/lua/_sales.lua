@@ -59,7 +59,8 @@ local function join_line(new)
     'member', member, 'rank', int(rank), 'arrival', int(arrival), 'us_per_token', us_per_token,
     'attempt', 0, 'lapses_company', 0, 'lapses_alone', 0, 'skips', 0, 'submitted_ms', NOW,
     'metadata', new.metadata, 'n', new.n or 1, 'result_ttl_ms', A.result_ttl_ms }
-  for _, name in ipairs({ 'webhook_url', 'webhook_endpoint', 'batch', 'batch_index', 'custom_id', 'chain', 'marks' }) do
+  for _, name in ipairs({ 'webhook_url', 'webhook_endpoint', 'batch', 'batch_index', 'custom_id', 'chain', 'marks',
+    'typed' }) do
     if new[name] ~= nil and new[name] ~= cjson.null then
       fields[#fields + 1] = name
       fields[#fields + 1] = new[name]
