@@ -14,6 +14,9 @@ from pathlib import Path
 # Read by OpenMP once, when the library loads: threads that spin while they wait cost a factor of three where cores
 # are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before it aborts, ggml forks a debugger and waits for it; where two threads fail at once, the two forks wait for each
+# other, and a process that should have died hangs.
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 import llama_cpp
 import numpy as np

@@ -132,17 +132,20 @@ def check(path: Path, allowed: frozenset[str] | None = None) -> Header:
 
 def _probe(path: Path) -> None:
     """Load it in a child process: a native abort there is one line here."""
-    try:
-        child = subprocess.run(
-            [sys.executable, "-m", "worker.probe", str(path)],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=PROBE_S, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise ModelUnusable(f"{path}: llama.cpp has not loaded it within {PROBE_S:.0f} s") from None
+    child = subprocess.Popen(
+        [sys.executable, "-m", "worker.probe", str(path)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+    )  # fmt: skip
+    with child:
+        try:
+            _, said = child.communicate(timeout=PROBE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()  # and its output is not read to an end that a child of its own may put off
+            raise ModelUnusable(f"{path}: llama.cpp has not loaded it within {PROBE_S:.0f} s") from None
     if child.returncode == 0:
         return
     if child.returncode < 0:
         died = f"llama.cpp crashed on it (signal {-child.returncode})"
         raise ModelUnusable(f"{path}: {died}; try another GGUF of this model")
-    reason = child.stderr.strip().splitlines()[-1:] or ["llama.cpp gave no reason"]
+    reason = said.strip().splitlines()[-1:] or ["llama.cpp gave no reason"]
     raise ModelUnusable(reason[0] if str(path) in reason[0] else f"{path}: {reason[0]}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import subprocess
 from importlib.resources import files
 from pathlib import Path
 
@@ -43,13 +42,8 @@ def test_a_list_that_cannot_be_read_allows_nothing(content: str, tmp_path: Path)
 def test_a_file_that_is_on_the_list_is_served_and_another_never_reaches_native_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    probed: list[object] = []
-
-    def probe(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        probed.append(command)
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(subprocess, "run", probe)
+    probed: list[Path] = []
+    monkeypatch.setattr(models, "_probe", probed.append)
     assert models.check(HERD_TINY, frozenset({OTHER, DIGEST})).tensors > 0
     assert len(probed) == 1
     with pytest.raises(ModelUnusable, match=DIGEST):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import signal
 import struct
 import sys
 import threading
@@ -14,6 +17,8 @@ from typing import ClassVar
 
 import pytest
 
+from tests.e2e.herd import alive
+from worker import models
 from worker.engine import ModelUnusable
 from worker.gguf import BadGguf, read_header
 from worker.main import EXIT_BAD_MODEL, EXIT_USAGE, read_plan, run
@@ -60,6 +65,10 @@ def broken_files() -> dict[str, bytes]:
         "cut in the tensors": whole[: len(whole) // 2],
         "one byte short": whole[:-1],
         "another architecture": whole.replace(b"llama", b"lemma"),
+        # Several threads abort at once: see GGML_NO_BACKTRACE.
+        "a norm that is no number": re.sub(
+            rb"(?s)(layer_norm_rms_epsilon....)....", rb"\1\xff\xff\xff\x7f", whole, count=1
+        ),
         "a damaged entry": whole.replace(b"llama.block_count", b"llama.block_cnt!!"),
     }
 
@@ -190,3 +199,18 @@ def test_a_probe_that_crashes_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(sys, "executable", str(crash))
     with pytest.raises(ModelUnusable, match="crashed on it \\(signal 11\\)"):
         check(HERD_TINY)
+
+
+def test_a_probe_that_hangs_is_one_line_though_its_own_child_holds_its_output(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hang = tmp_path / "hang"
+    hang.write_text(f"#!/bin/sh\ncd {tmp_path}\nmkfifo pipe\ncat pipe &\necho $! > pid\nwait\n")
+    hang.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(hang))
+    monkeypatch.setattr(models, "PROBE_S", 1.0)
+    with pytest.raises(ModelUnusable, match="has not loaded it within 1 s"):
+        check(HERD_TINY)
+    left = int((tmp_path / "pid").read_text())
+    assert alive(left), "nothing held the output open"
+    os.kill(left, signal.SIGKILL)
