@@ -27,14 +27,28 @@ def cut_answers(draw: st.DrawFn) -> tuple[str | None, list[str]]:
     return kind, [answer[a:b] for a, b in zip([0, *places], [*places, len(answer)], strict=True)]
 
 
+def fed(kind: str | None, pieces: list[str]) -> Parts:
+    """What is told of an answer that comes like this."""
+    parting = Parting(kind)
+    told = [*(parting.feed(piece) for piece in pieces), parting.end()]
+    return Parts("".join(parts.reasoning for parts in told), "".join(parts.text for parts in told))
+
+
 @given(cut_answers())
 def test_any_cut_is_as_the_whole(given_: tuple[str | None, list[str]]) -> None:
     kind, pieces = given_
-    parting = Parting(kind)
-    told = [*(parting.feed(piece) for piece in pieces), parting.end()]
-    assert Parts("".join(p.reasoning for p in told), "".join(p.text for p in told)) == parted(
-        kind, "".join(pieces)
-    )
+    answer = "".join(pieces)
+    assert fed(kind, pieces) == fed(kind, list(answer)) == parted(kind, answer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mark_may_be_cut_anywhere(kind: str | None) -> None:
+    first, last = MARKS[(kind or "think").removesuffix(OPEN)]
+    answer = f" {first}a{last[:-1]}b{last}c"
+    for one in range(len(answer) + 1):
+        for other in range(one, len(answer) + 1):
+            pieces = [answer[:one], answer[one:other], answer[other:]]
+            assert fed(kind, pieces) == parted(kind, answer)
 
 
 @given(cut_answers())
