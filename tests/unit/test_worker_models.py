@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import signal
 import struct
 import sys
@@ -51,6 +50,8 @@ def test_what_cannot_be_a_model(typed: str) -> None:
 def broken_files() -> dict[str, bytes]:
     """Files that are no models, each with its own trouble."""
     whole = HERD_TINY.read_bytes()
+    key = b"llama.attention.layer_norm_rms_epsilon"
+    at = whole.index(key) + len(key) + 4
     return {
         "empty": b"",
         "text": b"I am a text file that somebody has renamed.\n" * 100,
@@ -66,9 +67,7 @@ def broken_files() -> dict[str, bytes]:
         "one byte short": whole[:-1],
         "another architecture": whole.replace(b"llama", b"lemma"),
         # Several threads abort at once: see GGML_NO_BACKTRACE.
-        "a norm that is no number": re.sub(
-            rb"(?s)(layer_norm_rms_epsilon....)....", rb"\1\xff\xff\xff\x7f", whole, count=1
-        ),
+        "a norm that is no number": whole[:at] + b"\xff\xff\xff\x7f" + whole[at + 4 :],
         "a damaged entry": whole.replace(b"llama.block_count", b"llama.block_cnt!!"),
     }
 
