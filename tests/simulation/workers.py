@@ -21,7 +21,8 @@ LOST_REPLIES = 0.08
 
 async def lease(world: World) -> None:
     """Take jobs; when the reply is lost, the worker does not know that it has them."""
-    worker = _any_worker(world)
+    alone = [job.worker for job in world.reference.running() if job.alone]
+    worker = world.workers[world.rng.choice(alone)] if alone and world.chance(0.8) else _any_worker(world)
     slots = min(worker.slots_free, world.rng.randint(0, 4))
     await lease_for(world, worker, slots, lost=world.chance(LOST_REPLIES))
 
