@@ -113,6 +113,8 @@ class World:
         assert mirror.used == cells.used + ahead
 
     def step(self, how: str = "ok") -> bool:
+        while self.waiting and self.scheduler.free_slots:
+            self.scheduler.admit(self.waiting.pop(0))
         step = self.scheduler.plan()
         if step is None:
             return False
@@ -134,8 +136,6 @@ class World:
             self.count(step)
             elapsed_ms = 900.0 if how == "slow" else 3.0
             self.scheduler.apply(step, sampled, elapsed_ms, self.engine.piece, self.engine.ends)
-        while self.waiting and self.scheduler.free_slots:
-            self.scheduler.admit(self.waiting.pop(0))
         return True
 
     def end(self) -> None:
