@@ -31,6 +31,13 @@ class Sampling(TypedDict, total=False):
     ignore_eos: bool | None
 
 
+class Form(TypedDict, total=False):
+    """What an answer is to be: `output_type` like `{"age": "int", "units": "str"}`, or OpenAI's `response_format`."""
+
+    output_type: Mapping[str, Any] | None
+    response_format: Mapping[str, Any] | None
+
+
 @dataclass(frozen=True)
 class Chance(FromJson):
     """A token, its own text, and its natural log-probability."""
@@ -56,6 +63,7 @@ class Choice(FromJson):
     """One answer of several; `logprobs` has an entry a token, where they were asked for.
 
     `reasoning` is what the model thought before it, where its chat template marks that; it is no part of `text`.
+    `output` is the JSON value that an answer with a form is; None for any text.
     """
 
     text: str = ""
@@ -63,6 +71,7 @@ class Choice(FromJson):
     completion_tokens: int = 0
     logprobs: tuple[TokenChances, ...] | None = None
     reasoning: str | None = None
+    output: Any = None
 
     @classmethod
     def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:

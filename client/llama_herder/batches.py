@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from llama_herder._json import FromJson
-from llama_herder.answers import Result, Sampling
+from llama_herder.answers import Form, Result, Sampling
 from llama_herder.types import Chatting, JobError, Message
 
 Charge: TypeAlias = Literal["all_or_nothing", "as_many_as_affordable"]
 
 
-class BatchItem(Sampling, Chatting, total=False):
+class BatchItem(Sampling, Chatting, Form, total=False):
     """One prompt of a batch: `prompt` or `messages`, and whatever of it differs from the rest of the batch."""
 
     custom_id: str

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
 from llama_herder._json import FromJson
-from llama_herder.answers import Result, Sampling
+from llama_herder.answers import Form, Result, Sampling
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -47,7 +47,7 @@ class Bid(TypedDict, total=False):
     max_fee: int | None
 
 
-class Options(Bid, Sampling, Chatting, total=False):
+class Options(Bid, Sampling, Chatting, Form, total=False):
     """Everything a job can have beside its prompt and its tokens."""
 
     share_prefix: bool
@@ -106,6 +106,11 @@ class Job(FromJson):
     def text(self) -> str:
         """The answer; empty as long as there is none."""
         return self.result.text if self.result else ""
+
+    @property
+    def output(self) -> Any:
+        """The JSON value that an answer with an `output_type` or a `response_format` is; None for any other."""
+        return self.result.output if self.result else None
 
     @property
     def reasoning(self) -> str:

@@ -1,10 +1,12 @@
-"""The flags by which an answer is drawn, once for all commands that ask for answers. Sends nothing."""
+"""The flags by which an answer is drawn and given its form, for all commands that ask for answers. Sends nothing."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -38,12 +40,44 @@ def _flags(
     seed: Annotated[int | None, _flag("--seed", "repeat an earlier answer")] = None,
     logprobs: Annotated[int | None, _flag("--logprobs", "tell log-probabilities (with --json)")] = None,
     ignore_eos: Annotated[bool, _flag("--ignore-eos", "go on until --tokens are used up")] = False,
+    output_type: Annotated[
+        str | None, _flag("--output-type", 'the answer is such JSON, e.g. {"age": "int"}')
+    ] = None,
+    json_schema: Annotated[
+        Path | None, _flag("--json-schema", "the answer is JSON that fits the schema in this file")
+    ] = None,
 ) -> dict[str, Any]:
     """What was given, as the calls of the library take it. Raises UsageProblem."""
     given = dict(locals())
     given["logit_bias"] = dict(map(_bias, logit_bias or ())) or None
     given["ignore_eos"] = ignore_eos or None
+    given["output_type"] = _json("--output-type", output_type)
+    schema = _json("--json-schema", _read(given.pop("json_schema")))
+    if schema is not None:
+        given["response_format"] = {"type": "json_schema", "json_schema": {"schema": schema}}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _json(flag: str, text: str | None) -> dict[str, Any] | None:
+    """The JSON object that a flag gives."""
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageProblem(f"{flag}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise UsageProblem(f'{flag}: must be a JSON object, such as {{"age": "int"}}')
+    return found
+
+
+def _read(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageProblem(f"--json-schema {path}: cannot be read ({error})") from None
 
 
 def _bias(given: str) -> tuple[str, float]:
