@@ -44,7 +44,7 @@ async def run(report: Report, rounds: int) -> None:
     options = await best(report, CLIENTS, CONTEXT, GRID, _trial)
     with ring(CLIENTS, CONTEXT) as ours, llama_server(CLIENTS, CONTEXT, options) as theirs:
         for server in (ours, theirs):
-            await _round(server, "warm up")
+            await _round(server, "warm up", requests=1)
             report.note(server.command)
         for number in range(rounds):
             pair = [(ours, "ring"), (theirs, "llama_server")]
@@ -62,13 +62,13 @@ async def _trial(server: Server) -> float:
     return (await _round(server, "grid"))[0]
 
 
-async def _round(server: Server, seed: object) -> tuple[float, float]:
+async def _round(server: Server, seed: object, *, requests: int = 0) -> tuple[float, float]:
     """(tokens a second, share of the prompts' tokens that came out of a cache)."""
     system = words(SYSTEM_WORDS, "system", seed)
     queues = [
         [
             Asked(TOKENS, f"{system}\n{words(OWN_WORDS, 'own', seed, client, number)}")
-            for number in range(REQUESTS // CLIENTS)
+            for number in range(requests or REQUESTS // CLIENTS)
         ]
         for client in range(CLIENTS)
     ]
@@ -113,9 +113,9 @@ async def _chat(port: int, key: str, seed: object) -> list[Answer]:
 async def _account(server: Server) -> str:
     """The key of a new account that can pay."""
     headers = {"X-API-Key": server.admin_key}
-    base_url = f"http://127.0.0.1:{server.port}/v1/admin/accounts"
+    base_url, accounts = f"http://127.0.0.1:{server.port}", "/v1/admin/accounts"
     async with httpx.AsyncClient(base_url=base_url, headers=headers, trust_env=False) as client:
         name = f"user-{secrets.token_hex(4)}"
-        (await client.post("", json={"id": name, "credits": CREDITS})).raise_for_status()
-        key = (await client.post(f"/{name}/keys", json={})).raise_for_status().json()
+        (await client.post(accounts, json={"id": name, "credits": CREDITS})).raise_for_status()
+        key = (await client.post(f"{accounts}/{name}/keys", json={})).raise_for_status().json()
         return str(key["key"])
