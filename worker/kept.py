@@ -19,11 +19,11 @@ GONE_MAX = 64
 """Texts that are remembered after they had to go."""
 WANTED_LEAST = 32
 """Tokens in common from which on a job has wanted what is or was kept; every prompt of a model has a few."""
-LEAST_SHARE = 1 / 16
+LEAST_SHARE = 1 / 32
 """Of all cells: what may always be kept."""
 GROWTH = 2
 """Cells by which the allowance grows for each token that was reused, or would have been."""
-DECAY = 1 / 16
+DECAY = 1 / 8
 """Part of the allowance that goes with each job that wanted nothing of what is or was kept."""
 
 

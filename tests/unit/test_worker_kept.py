@@ -146,7 +146,7 @@ def test_what_nobody_wants_again_does_not_fill_the_cache() -> None:
     for i in range(90):
         bench.run(f"{i:03} " * 60, tokens=1)
         most = max(most, bench.scheduler.prefixes.kept_cells)
-    assert most > 2_000
+    assert most > 1_000
     assert bench.scheduler.prefixes.kept_cells <= 4_000 * LEAST_SHARE
 
 
