@@ -40,8 +40,8 @@ def link_to(public_url: str, subject: str) -> str:
 def body_of_job(record: JobRecord, link: str) -> bytes:
     """The job as `GET /v1/jobs/{id}` shows it, with `url` and `truncated`.
 
-    Too large, it loses its choices and log-probabilities, then the end of its text, then its metadata, then the end of
-    its error's message.
+    Too large, it loses its choices, its output (the text once more) and its log-probabilities, then the end of its text,
+    then its metadata, then the end of its error's message.
     """
     shown = Job.model_validate(job_fields(record, None, None)).model_dump(mode="json")
     shown |= {"url": link, "truncated": False}
@@ -50,7 +50,7 @@ def body_of_job(record: JobRecord, link: str) -> bytes:
         return _bytes(event)
     shown["truncated"] = True
     if shown["result"] is not None:
-        shown["result"] |= {"logprobs": None, "choices": []}
+        shown["result"] |= {"logprobs": None, "choices": [], "output": None}
         if _fits(event):
             return _bytes(event)
     if shown["result"] is not None and _cut(event, shown["result"], "text"):

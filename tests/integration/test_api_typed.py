@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from herder.settings import Settings
+from herder.webhooks import BODY_BYTES_MAX, body_of_job
 from tests.hostile_schemas import HOSTILE
 from tests.integration.api import Front, open_front, problem
 
@@ -92,6 +93,16 @@ async def test_a_batch_has_one_form_for_all_but_those_with_their_own(front: Fron
     )
     document = problem(reply, 422, "invalid_request")
     assert [fault["field"] for fault in document["errors"]] == ["line 2: output_type.b"], document
+
+
+async def test_a_webhook_that_is_too_large_has_the_answer_once(front: Front) -> None:
+    job = await front.submit(output_type={"a": "str"}, tokens=400)
+    text = json.dumps({"a": "x" * (BODY_BYTES_MAX // 2)})
+    await front.settle(await front.lease(), text, 400)
+    record = await front.herd.broker.job(job["id"])
+    assert record is not None
+    told = json.loads(body_of_job(record, "/v1/jobs/x"))["data"]
+    assert (told["truncated"], told["result"]["output"], told["result"]["text"]) == (True, None, text)
 
 
 async def test_every_hostile_schema_is_refused_and_costs_nothing(front: Front) -> None:
