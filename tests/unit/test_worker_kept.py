@@ -66,7 +66,7 @@ def test_what_is_used_often_stays_and_the_rest_goes_from_its_end() -> None:
 
 
 def test_cells_that_kept_slots_share_among_themselves_give_way_as_well() -> None:
-    bench = Bench(slots=1, context=100, kv_tokens=100)
+    bench = Bench(slots=1, context=100, kv_tokens=100, sequences=5)
     for i in range(3):
         bench.run(SYSTEM + f"{i}", tokens=1)
     assert bench.run("x" * 90, tokens=5).text
