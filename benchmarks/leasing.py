@@ -22,7 +22,7 @@ from herder import scripts
 from herder.broker import Broker, connect
 from herder.chains import chain_key, chain_of
 
-BLOCKS = 24
+BLOCKS = 16
 JOBS = 64  # a block
 SLOTS = 4
 KEY = chain_key(b"a secret of the benchmark only")
