@@ -40,7 +40,7 @@ def link_to(public_url: str, subject: str) -> str:
 def body_of_job(record: JobRecord, link: str) -> bytes:
     """The job as `GET /v1/jobs/{id}` shows it, with `url` and `truncated`.
 
-    Too large, it loses its choices, its output (the text once more) and its log-probabilities, then the end of its text,
+    Too large, it loses its choices, its output (the text once more) and log-probabilities, then the end of its text,
     then its metadata, then the end of its error's message.
     """
     shown = Job.model_validate(job_fields(record, None, None)).model_dump(mode="json")
