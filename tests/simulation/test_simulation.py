@@ -13,7 +13,7 @@ from tests.simulation.seeds import Finding, play, seeds_of
 from tests.simulation.server import private_redis
 
 SEEDS, STEPS = 40, 300
-MUTANT_SEEDS, MUTANT_STEPS = 30, 400
+MUTANT_SEEDS, MUTANT_STEPS = 60, 400
 
 
 @pytest.fixture(scope="module")
