@@ -23,6 +23,7 @@ from herder.schema_tree import (
 from herder.schema_words import (
     CHOICE_BYTES_MAX,
     DECIMALS_MAX,
+    ITEMS_LEAST_MAX,
     ITEMS_MAX,
     LENGTH_MAX,
     NAME_BYTES_MAX,
@@ -66,7 +67,7 @@ def array_of(schema: Mapping[str, Any], at: str, inner: Inner) -> List:
     first = schema.get("prefixItems", [])
     if not isinstance(first, list) or len(first) > ITEMS_MAX:
         raise SchemaRefused(f"{at}.prefixItems", f"must be a list of at most {ITEMS_MAX} schemas")
-    least = _count(schema, "minItems", at, ITEMS_MAX) or 0
+    least = _count(schema, "minItems", at, ITEMS_LEAST_MAX) or 0
     most = _count(schema, "maxItems", at, ITEMS_MAX)
     if most is not None and least > most:
         raise SchemaRefused(f"{at}.minItems", f"is more than maxItems, {most}")

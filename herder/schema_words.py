@@ -19,9 +19,10 @@ CHOICES_MAX = 512
 NAME_BYTES_MAX = 256
 CHOICE_BYTES_MAX = 1_024
 ITEMS_MAX = 1_000
+ITEMS_LEAST_MAX = 100  # the ending of what was begun is worked out at every token
 LENGTH_MAX = 100_000
 DECIMALS_MAX = 6
-LEAST_BYTES_MAX = 256 * 1024
+LEAST_BYTES_MAX = 8 * 1024
 ANY_DEPTH = 3
 """How deep lists and objects of which nothing is said may be nested."""
 

@@ -25,6 +25,8 @@ from worker.sampling import Mask
 SCHEMAS_KEPT = 64
 PIECE_BYTES_TRIED = 24
 """Endings are cut into pieces of at most so many bytes."""
+LONG = 256
+"""Bytes, or tokens, of an ending that is not worked out for every token."""
 _PRINTABLE = [bytes([byte]) for byte in range(0x20, 0x7F)]
 
 
@@ -108,7 +110,7 @@ class Grammar:
         self._plan: list[int] | None = None
         self._fault: str | None = None
         # Known from the start: that there is an ending, and that it fits.
-        first = self._ending(None)
+        first = self._ending()
         if first is None:
             self._fault = "this model's vocabulary cannot write an answer that fits the schema"
         elif len(first) > tokens:
@@ -166,21 +168,33 @@ class Grammar:
         # 1. Whatever is begun with this token, there is room to end it.
         if self._left >= self._reserve:
             return token, None
-        # 2. Looked for: an ending after this token that fits.
-        ending = self._ending(token)
-        if ending is not None and len(ending) <= self._left:
-            return token, ending
-        # 3. The ending from here, which fits, because it did one token ago. An empty one: it ends here.
-        plan = self._plan if self._plan is not None else self._ending(None)
+        # 2. A long ending has begun: it is gone through with, since another would be looked for at every token.
+        if self._plan and (token == self._plan[0] or len(self._plan) > LONG):
+            return self._plan[0], self._plan[1:]
+        # 3. Looked for: an ending after this token that fits. A long one is not tried on llguidance yet.
+        rest = self._closing.rest(self._text + self._vocabulary.pieces[token])
+        if rest is not None and len(rest) > LONG:
+            cut = rest if len(rest) <= self._left else self._vocabulary.cut(rest)
+            if cut is not None and len(cut) <= self._left:
+                return token, None
+        elif rest is not None:
+            ending = self._tried([token], rest)
+            if ending is not None and len(ending) <= self._left:
+                return token, ending
+        # 4. The ending from here, which fits, because it did one token ago. An empty one: it ends here.
+        plan = self._plan if self._plan is not None else self._ending()
         if plan is None or len(plan) > self._left + 1:
             return None, None
         return (plan[0], plan[1:]) if plan else (min(self._vocabulary.ends, default=None), None)
 
-    def _ending(self, token: int | None) -> list[int] | None:
-        """The tokens of a shortest ending, after one more token; None where llguidance does not accept any."""
-        more = [] if token is None else [token]
-        rest = self._closing.rest(self._text + b"".join(self._vocabulary.pieces[each] for each in more))
-        tokens = None if rest is None else self._vocabulary.cut(rest)
+    def _ending(self) -> list[int] | None:
+        """The tokens of a shortest ending from here; None where there is none."""
+        rest = self._closing.rest(self._text)
+        return None if rest is None else self._tried([], rest)
+
+    def _tried(self, more: list[int], rest: bytes) -> list[int] | None:
+        """The tokens of this ending, after those; None where llguidance does not accept it."""
+        tokens = self._vocabulary.cut(rest)
         if tokens is None:
             return None
         ahead = self._matcher.deep_copy()

@@ -41,8 +41,8 @@ def test_what_is_just_within_the_limits_is_accepted() -> None:
         laughs(2),
         {"enum": [f"{i}" for i in range(512)]},
         {"properties": {f"p{i}": {"type": "null"} for i in range(128)}},
-        {"type": "array", "minItems": 1_000, "items": {"type": "integer"}},
-        {"type": "string", "minLength": 100_000},
+        {"type": "array", "minItems": 100, "items": {"type": "integer"}},
+        {"type": "string", "minLength": 8_190},
         {"type": "number", "minimum": -999999999.123456},
     ):
         assert tree_of(as_text(tree_from(schema, "$"))) is not None
