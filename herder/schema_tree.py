@@ -22,7 +22,7 @@ ESCAPES = '"\\bfnrt'
 COMPILE = {"whitespace_flexible": False, "json_allowed_escapes": ESCAPES}
 """How llguidance is to read a tree's JSON form: compact, so that a model cannot fill its tokens with spaces."""
 LIMITS: dict[str, Any] = {
-    "max_items_in_row": 1_000,
+    "max_items_in_row": 2_000,
     "initial_lexer_fuel": 500_000,
     "step_lexer_fuel": 100_000,
     "step_max_items": 25_000,
@@ -30,7 +30,9 @@ LIMITS: dict[str, Any] = {
     "max_grammar_size": 100_000,
     "verbose_errors": False,
 }
-"""llguidance's own limits, the same where a schema is tried and where it is used."""
+"""llguidance's own limits where a schema is used."""
+TRIAL_LIMITS = LIMITS | {"max_items_in_row": 1_000}
+"""Where it is tried, with some of its answers only."""
 _CHARACTER_BYTES_MOST = 8  # what can be left of a character that was begun, and the quote: more than there is
 _NUMBER_BYTES_MOST = 32
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from herder.child import answer
-from herder.schema_tree import COMPILE, LIMITS, shortest, tree_of
+from herder.schema_tree import COMPILE, TRIAL_LIMITS, shortest, tree_of
 
+MASKS_MAX = 512
 MEMORY_BYTES_MAX = 2 * 2**30  # address space; what is compiled takes a few MB of it
 
 
@@ -39,11 +40,16 @@ class Compiler:
         """`{}` for a schema that can be compiled and whose shortest answer it allows, else `{error}`."""
         grammar = self._lib.LLMatcher.grammar_from_json_schema(schema, overrides=cast(Any, COMPILE))
         matcher = self._lib.LLMatcher(
-            self._tokenizer, grammar, log_level=0, limits=self._lib.LLParserLimits(**LIMITS)
+            self._tokenizer, grammar, log_level=0, limits=self._lib.LLParserLimits(**TRIAL_LIMITS)
         )
         least = shortest(tree_of(schema))
-        if not matcher.consume_tokens(list(least)) or not matcher.is_accepting():
-            return {"error": (matcher.get_error() or "its shortest answer is not allowed by it")[:200]}
+        for byte in least[:MASKS_MAX]:
+            # As it will be used: what may come next is asked at every place.
+            matcher.compute_bitmask()
+            matcher.consume_token(byte)
+        if not matcher.consume_tokens(list(least[MASKS_MAX:])) or not matcher.is_accepting():
+            why = matcher.get_error() or "its shortest answer is not allowed by it"
+            return {"error": why.splitlines()[0][:200]}
         return {}
 
 

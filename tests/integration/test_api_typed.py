@@ -166,6 +166,17 @@ async def test_a_quote_is_refused_as_the_job_would_be(front: Front) -> None:
     assert (await front.client.post("/v1/quote", json={"output_type": AGE})).json()["feasible"]
 
 
+async def test_what_only_the_compiler_finds_too_complex_is_refused_as_well(front: Front) -> None:
+    """Thirty-two objects side by side that all begin alike, each with any of nine properties."""
+    many = {"properties": {f"p{i}": {"type": ["string", "number"]} for i in range(9)}}
+    body = {"prompt": "a", "tokens": 200, **in_format({"anyOf": [many] * 32})}
+    document = problem(await front.client.post("/v1/jobs", json=body), 422, "invalid_request")
+    assert document["errors"][0]["field"] == "response_format.json_schema.schema"
+    assert "cannot be compiled" in document["detail"]
+    assert await front.balances() == (1_000, 0)
+    await front.submit(tokens=200, **in_format({"anyOf": [many] * 8}))
+
+
 async def test_a_compiler_that_dies_or_hangs_is_a_refusal_and_the_next_schema_is_tried_afresh(
     front: Front,
 ) -> None:
