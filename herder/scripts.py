@@ -20,6 +20,7 @@ from herder.errors import Overloaded, RedisUnavailable
 from herder.keys import lua_key_functions
 
 _FOLDER = files("herder") / "lua"
+_FUNCTION = re.compile(r"local function (\w+)\(.*(?:\n(?: .*)?)*\n?(?:^end\n)?", re.MULTILINE)
 LANES = 2  # round trips under way at a time: while one's replies are read, Redis works on the other
 TOGETHER_MAX = 64  # calls in a round trip
 TOGETHER_CHARS_MAX = 1_000_000  # and the length of their texts, past which no other joins them
@@ -40,9 +41,31 @@ def shared_source() -> str:
 
 
 def script_source(name: str) -> str:
-    """One complete script: arguments, key functions, prelude, body."""
+    """One complete script: arguments, key functions, prelude, body.
+
+    Functions that it does not use are left out: Redis makes each anew in every call, and clears it away after.
+    """
     head = "local PREFIX, OVERRIDE = ARGV[1], ARGV[2]\nlocal A = cjson.decode(ARGV[3])\n"
-    return head + lua_key_functions() + shared_source() + (_FOLDER / f"{name}.lua").read_text("utf-8")
+    rest = _used(shared_source(), (_FOLDER / f"{name}.lua").read_text("utf-8"))
+    keys = [line for line in lua_key_functions().splitlines(keepends=True) if _key_is_used(line, rest)]
+    return head + "".join(keys) + rest
+
+
+def _used(shared: str, body: str) -> str:
+    """The body behind what it needs of the shared source, whose functions each begin and end at the left margin."""
+    kept = body
+    for part in reversed(re.split(r"^(?=local function )", shared, flags=re.MULTILINE)):
+        function = _FUNCTION.match(part)
+        # A function uses only those in front of it.
+        rest = part[function.end() :] + kept if function is not None else ""
+        unused = function is not None and not re.search(rf"\b{function[1]}\b", rest)
+        kept = rest if unused else part + kept
+    return kept
+
+
+def _key_is_used(line: str, source: str) -> bool:
+    function = re.match(r"function (K\.\w+)\(", line)
+    return function is None or function[1] + "(" in source
 
 
 def translated(error: redis.exceptions.RedisError) -> Exception:
