@@ -12,7 +12,7 @@ from herder.brief import Brief
 from herder.broker import Broker, connect
 from herder.embedded import EmbeddedRedis
 from herder.ledger import Ledger
-from herder.pricing import MILLI, Terms, base_fee
+from herder.pricing import MILLI, Prices, Terms, base_fee
 from herder.protocol import Ask, FinishReason, Lease, ModelCard, Outcome, Settlement, WorkerStats
 from herder.settings import Settings
 
@@ -52,7 +52,11 @@ async def a_broker(**settings: object) -> AsyncIterator[Broker]:
 
 async def an_ask(broker: Broker) -> Ask:
     """A job of 20 tokens at the base fee."""
-    prices = await broker.prices()
+    return an_ask_at(await broker.prices())
+
+
+def an_ask_at(prices: Prices) -> Ask:
+    """The same, where the price list is known."""
     base = base_fee(prices, TOKENS)
     return Ask(
         job_id=f"job_{next(_jobs):08d}",

@@ -1,115 +1,105 @@
-"""What the broker costs: submit + lease + settle with the full ledger ÷ an arq job; submit to lease ÷ a round trip.
+"""What the broker costs, beside what others would use: jobs a second, submit to lease, requests a second.
 
-Both sides on redis-servers of the same kind with the same durability (every write on disk before it is answered),
-with the same number of clients. arq runs at its best: no results kept, a burst worker, the fastest poll, the largest
-batch of a small grid.
+All on redis-servers of the same kind with the same durability (every write on disk before it is answered), one process
+for those who submit and those who work, uvloop. Peers run in environments of their own, at the best settings of a
+small grid, which is tried first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, cast
 
-from arq import create_pool
-from arq.connections import RedisSettings
-from arq.worker import Worker, func
-
+from benchmarks import rates
 from benchmarks.bench import MODEL, a_broker, an_ask, settled
+from benchmarks.peers import environment
 from benchmarks.report import Report
-from herder.broker import Broker
 from herder.embedded import EmbeddedRedis
 
-JOBS = 2_000
-CLIENTS = 16
+JOBS = 3_200
+CLIENTS = 64
+SLOTS = 64
 PROBES = 300
-ARQ_GRID = (16, 100)
+REQUESTS_S = 5.0
+WARM_S = 2.0
+SCRIPT = Path(__file__).with_name("queue_peers.py")
+GRID: dict[str, tuple[dict[str, float], ...]] = {
+    "arq": (
+        {"max_jobs": 100, "poll_delay": 0.005},
+        {"max_jobs": 100, "poll_delay": 0.05},
+        {"max_jobs": 400, "poll_delay": 0.02},
+    ),
+    "saq": ({"concurrency": 16, "ops": 64}, {"concurrency": 64, "ops": 64}, {"concurrency": 100, "ops": 20}),
+}
 
 
 async def run(report: Report, rounds: int) -> None:
-    """Labels: `arq` (jobs a second, ours ÷ arq's), `redis_round_trip` (submit-to-leased p50 ÷ a raw round trip)."""
-    logging.getLogger("arq").setLevel(logging.WARNING)
+    """Labels: `arq`, `saq` (jobs a second, ours ÷ theirs), `redis_round_trip` (submit-to-leased p50 ÷ a raw round
+    trip), `fastapi_echo`, `litellm` (requests a second, ours ÷ theirs).
+    """
+    best = {peer: await _best(report, peer) for peer in GRID}
     for _ in range(rounds):
-        ours = await _ours()
-        theirs = max([await _arq(at_once) for at_once in ARQ_GRID])
-        report.add("arq", ours / theirs)
-        report.add("jobs_per_s", ours)
-        report.add("arq_jobs_per_s", theirs)
+        for peer, settings in best.items():
+            ours, theirs = await _ours(), await _theirs(peer, settings)
+            report.add(peer, ours / theirs)
+            report.add("jobs_per_s", ours)
+            report.add(f"{peer}_jobs_per_s", theirs)
         await _round_trip(report)
+    await _requests(report, rounds)
     report.note(
-        f"{JOBS} jobs, {CLIENTS} clients; arq: burst worker, max_jobs best of {ARQ_GRID}, no results kept"
+        f"{JOBS} jobs, {CLIENTS} clients; ours: two workers of {SLOTS} slots; results kept by all three"
     )
-    report.note("not measured here yet: saq, fastapi_echo, litellm")
+    report.note(f"{rates.CALLERS} callers for {REQUESTS_S:.0f} s; litellm --num_workers 1, mock_response")
+
+
+async def _best(report: Report, peer: str) -> dict[str, float]:
+    """The settings of the grid with which the peer is fastest; all are noted."""
+    found = [(await _theirs(peer, settings), settings) for settings in GRID[peer]]
+    for jobs_per_s, settings in found:
+        told = " ".join(f"{name}={value}" for name, value in settings.items())
+        report.note(f"grid of {peer}: {jobs_per_s:.4g} jobs a second with {told}")
+    return max(found, key=lambda pair: pair[0])[1]
 
 
 async def _ours() -> float:
-    async with a_broker(queue_depth_max=10 * JOBS) as broker:
-        started = time.perf_counter()
-        await asyncio.gather(*(_submitter(broker) for _ in range(CLIENTS)), _worker(broker))
-        return JOBS / (time.perf_counter() - started)
+    return await _jobs_per_s((sys.executable, "-m", "benchmarks.queue_ours"), {"slots": SLOTS})
 
 
-async def _submitter(broker: Broker) -> None:
-    for _ in range(JOBS // CLIENTS):
-        await broker.submit(await an_ask(broker))
+async def _theirs(peer: str, settings: dict[str, float]) -> float:
+    return await _jobs_per_s((str(environment(peer)), str(SCRIPT)), {"peer": peer, **settings})
 
 
-async def _worker(broker: Broker) -> None:
-    done = 0
-    while done < JOBS:
-        leases = await broker.lease("w", MODEL, slots=CLIENTS, kv_free=10**6, kv_total=10**6)
-        await asyncio.gather(*(broker.settle("w", settled(lease)) for lease in leases))
-        done += len(leases)
-        if not leases:
-            await asyncio.sleep(0.001)
-
-
-async def _nothing(_ctx: dict[str, Any], text: str) -> str:
-    return text
-
-
-def _dumps(job: dict[str, Any]) -> bytes:
-    return json.dumps(job).encode()
-
-
-async def _arq(at_once: int) -> float:
+async def _jobs_per_s(command: tuple[str, ...], given: dict[str, object]) -> float:
+    """What a process says that does JOBS jobs on an empty Redis."""
     with tempfile.TemporaryDirectory(prefix="herd-bench-") as folder:
-        server = EmbeddedRedis(Path(folder))
-        where = RedisSettings.from_dsn(await server.start())
-        pool = await create_pool(where, job_serializer=_dumps, job_deserializer=json.loads)
-        worker = Worker(
-            functions=[func(cast("Any", _nothing), name="nothing", keep_result=0)],
-            redis_settings=where,
-            job_serializer=_dumps,
-            job_deserializer=json.loads,
-            max_jobs=at_once,
-            max_burst_jobs=JOBS,
-            poll_delay=0.001,
-            handle_signals=False,
-            burst=False,
-        )
-        started = time.perf_counter()
+        redis = EmbeddedRedis(Path(folder))
+        given |= {"url": await redis.start(), "jobs": JOBS, "clients": CLIENTS}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, json.dumps(given), stdout=asyncio.subprocess.PIPE
+            )
+            told, _ = await process.communicate()
+            assert process.returncode == 0, command
+            return float(told)
+        finally:
+            await redis.stop()
 
-        async def enqueue() -> None:
-            for _ in range(JOBS // CLIENTS):
-                await pool.enqueue_job("nothing", "hello")
 
-        running = asyncio.create_task(worker.async_run())
-        await asyncio.gather(*(enqueue() for _ in range(CLIENTS)))
-        while worker.jobs_complete < JOBS:  # noqa: ASYNC110 (arq has no event for it)
-            await asyncio.sleep(0.001)
-        rate = JOBS / (time.perf_counter() - started)
-        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await worker.close()
-        await pool.aclose()
-        await server.stop()
-        return rate
+async def _requests(report: Report, rounds: int) -> None:
+    async with rates.ours() as ours, rates.echo() as echo, rates.litellm() as litellm:
+        peers = {"fastapi_echo": echo, "litellm": litellm}
+        for target in (ours, *peers.values()):
+            await rates.rate(target, WARM_S)
+        for _ in range(rounds):
+            for name, peer in peers.items():
+                mine, theirs = await rates.rate(ours, REQUESTS_S), await rates.rate(peer, REQUESTS_S)
+                report.add(name, mine / theirs)
+                report.add("requests_per_s", mine)
+                report.add(f"{name}_requests_per_s", theirs)
 
 
 async def _round_trip(report: Report) -> None:

@@ -162,7 +162,7 @@ async def _bench() -> AsyncIterator[Bench]:
         broker = await connect(Settings(redis_url=url, queue_depth_max=10**6))
         process = None
         try:
-            key = await _payer(broker)
+            key = await payer(broker)
             for _ in range(STREAMS):
                 await broker.submit(await an_ask(broker))
             leases: list[Lease] = []
@@ -171,7 +171,7 @@ async def _bench() -> AsyncIterator[Bench]:
             jobs = [lease.job_id for lease in leases]
             await fill(url, leases[-STUCK:], *FILLED)
             port = free_port("127.0.0.1")
-            process = await _herder(url, port)
+            process = await herder(url, port)
             yield Bench(process.pid, port, url, key, broker, jobs)
         finally:
             if process is not None:
@@ -181,7 +181,7 @@ async def _bench() -> AsyncIterator[Bench]:
             await server.stop()
 
 
-async def _payer(broker: Broker) -> str:
+async def payer(broker: Broker) -> str:
     """The key of an account that can pay for everything, where a model is served."""
     await broker.set_prices(10, 1)
     await broker.register_worker("w", CARD, WorkerStats(STREAMS, 0, 0.0), None)
@@ -191,10 +191,11 @@ async def _payer(broker: Broker) -> str:
     return (await ledger.create_key("payer", Role.CLIENT, ""))[1]
 
 
-async def _herder(redis_url: str, port: int) -> asyncio.subprocess.Process:
+async def herder(redis_url: str, port: int) -> asyncio.subprocess.Process:
+    """`herder serve` in a process of its own, once it answers."""
     settings = {
         "REDIS_URL": f"{redis_url}?client_name={NAME}", "PORT": port, "KEY_SECRET": SECRET, "STREAM_SEND_MS": NEVER_MS,
-        "RATE_LIMIT_PER_MINUTE": 10**6, "LOG_LEVEL": "warning",
+        "RATE_LIMIT_PER_MINUTE": 10**6, "QUEUE_DEPTH_MAX": 10**6, "LOG_LEVEL": "warning",
     }  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HERDER_")}
     process = await asyncio.create_subprocess_exec(
