@@ -11,7 +11,7 @@ from itertools import chain
 from benchmarks.callers import Asked, closed_loops, tokens_per_s, words
 from benchmarks.loops import loop_tokens_per_s
 from benchmarks.report import Report
-from benchmarks.servers import CLIENTS, GPU_LAYERS, MODEL, THREADS, Server, best, llama_server, ring
+from benchmarks.servers import CLIENTS, MODEL, THREADS, Server, best, llama_server, ring
 
 PROMPT_WORDS = 64
 TOKENS = 96
@@ -32,7 +32,8 @@ GRID: tuple[tuple[str, ...], ...] = (
 async def run(report: Report, rounds: int) -> None:
     """Labels: `llama_server@N` for each number of clients; with 16 of them also `raw_loop@16` and `ring@16`.
 
-    Where the GPU computes, also the host's processor time in ms a token, ours and the peer's.
+    Beside them the processor time of the host in ms a token, ours and the peer's (`ring_host_ms@N`,
+    `llama_server_host_ms@N`): what noise of the machine disturbs least, and with a GPU all that the host does.
     """
     for clients in CLIENTS:
         await _beside(report, rounds, clients)
@@ -56,9 +57,8 @@ async def _beside(report: Report, rounds: int, clients: int) -> None:
             for server, name in pair if number % 2 == 0 else reversed(pair):
                 cpu_s = server.cpu_s
                 found[name] = await _round(server, clients, number)
-                if GPU_LAYERS:
-                    tokens = clients * _requests(clients) * TOKENS
-                    report.add(f"{name}_host_ms@{clients}", (server.cpu_s - cpu_s) / tokens * 1000)
+                tokens = clients * _requests(clients) * TOKENS
+                report.add(f"{name}_host_ms@{clients}", (server.cpu_s - cpu_s) / tokens * 1000)
             report.add(f"llama_server@{clients}", found["ring"] / found["llama_server"])
             for name, speed in found.items():
                 report.add(f"{name}_tokens_per_s@{clients}", speed)
@@ -72,13 +72,20 @@ async def _alone(report: Report, rounds: int) -> None:
         for number in range(rounds):
             at_once = [queue[0].prompt for queue in _queues(ALONE, number, 1, TOKENS)]
             waiting = [asked.prompt for asked in chain(*_queues(ALONE, number, _requests(ALONE), TOKENS))]
-            engine = await _loop("ours", at_once)
-            bare = await _loop("bare", at_once, unified=unified)
-            report.add(f"raw_loop@{ALONE}", engine / bare)
+            if number % 2:
+                bare = await _loop("bare", at_once, unified=unified)
+                same = await _loop("ours", at_once)
+                speed = await _round(ours, ALONE, number)
+                engine = await _loop("ours", waiting)
+            else:
+                engine = await _loop("ours", waiting)
+                speed = await _round(ours, ALONE, number)
+                same = await _loop("ours", at_once)
+                bare = await _loop("bare", at_once, unified=unified)
+            report.add(f"raw_loop@{ALONE}", same / bare)
+            report.add(f"ring@{ALONE}", speed / engine)
             report.add(f"bare_tokens_per_s@{ALONE}", bare)
-            engine = await _loop("ours", waiting)
             report.add(f"engine_tokens_per_s@{ALONE}", engine)
-            report.add(f"ring@{ALONE}", await _round(ours, ALONE, number) / engine)
 
 
 async def _best_bare(report: Report) -> bool:
