@@ -6,6 +6,7 @@ An old price cannot be sold at: the submit script refuses it, and the list is re
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from herder.broker import Broker
@@ -23,15 +24,28 @@ class Market:
         self._broker = broker
         self._prices: tuple[float, Prices] | None = None
         self._states: dict[str, tuple[float, ModelState]] = {}
+        self._asking = asyncio.Lock()  # of all that come when it is no longer fresh, one asks
 
     async def prices(self) -> Prices:
         """The price list."""
-        if self._prices is None or self._prices[0] < time.monotonic():
-            self._prices = (time.monotonic() + FRESH_S, await self._broker.prices())
-        return self._prices[1]
+        kept = self._prices
+        if kept is None or kept[0] < time.monotonic():
+            async with self._asking:
+                kept = self._prices
+                if kept is None or kept[0] < time.monotonic():
+                    prices = await self._broker.prices()
+                    self._prices = kept = (time.monotonic() + FRESH_S, prices)
+        return kept[1]
 
     async def state(self, model: str) -> ModelState | None:
         """A model as it stands; None for an unknown one, which is asked for anew each time."""
+        kept = self._states.get(model)
+        if kept is None or kept[0] < time.monotonic():
+            async with self._asking:
+                return await self._state(model)
+        return kept[1]
+
+    async def _state(self, model: str) -> ModelState | None:
         kept = self._states.get(model)
         if kept is not None and kept[0] >= time.monotonic():
             return kept[1]
