@@ -105,10 +105,9 @@ async def _trial(server: Server, clients: int) -> float:
     return await _round(server, clients, "grid", requests=max(1, _requests(clients) // 2))
 
 
-async def _round(
-    server: Server, clients: int, seed: object, *, requests: int = 0, tokens: int = TOKENS
-) -> float:
+async def _round(server: Server, clients: int, seed: object, *, requests: int = 0, tokens: int = 0) -> float:
     """Tokens a second of one round; the prompts are those of `seed`, so that no round finds another's in a cache."""
+    tokens = tokens or TOKENS
     queues = _queues(clients, seed, requests or _requests(clients), tokens)
     answers, seconds = await closed_loops(server.ask, queues)
     assert all(answer.completion_tokens == tokens for answer in answers), "an answer ended too soon"
