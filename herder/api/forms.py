@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from herder.api.strict import Strict
 from herder.output_types import tree_of_type
@@ -15,6 +15,25 @@ from herder.typed import Form, refused
 
 SCHEMA_NAME_CHARS_MAX = 64
 FORM_FIELDS = ("output_type", "response_format")
+JSON_DEPTH_MAX = 224
+"""Far more than any schema that is kept to, `default` and `examples` included; pydantic writes 255 down again."""
+
+
+def _shallow(value: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [value]
+    for _ in range(JSON_DEPTH_MAX):
+        within = [
+            each.values() if isinstance(each, dict) else each
+            for each in level
+            if isinstance(each, dict | list)
+        ]
+        level = [each for some in within for each in some]
+        if not level:
+            return value
+    raise ValueError(f"is nested deeper than {JSON_DEPTH_MAX}")
+
+
+Wanted = Annotated[dict[str, Any], AfterValidator(_shallow)]
 
 
 class NamedSchema(Strict):
@@ -23,7 +42,7 @@ class NamedSchema(Strict):
     name: Annotated[str, Field(max_length=SCHEMA_NAME_CHARS_MAX)] | None = None
     description: Annotated[str, Field(max_length=1_024)] | None = None
     strict: bool | None = None
-    wanted: dict[str, Any] = Field(alias="schema", description="the JSON schema that the answer fits")
+    wanted: Wanted = Field(alias="schema", description="the JSON schema that the answer fits")
 
 
 class ResponseFormat(Strict):
@@ -42,7 +61,7 @@ class ResponseFormat(Strict):
 class FormOptions(Strict):
     """The form that the answer must have."""
 
-    output_type: dict[str, Any] | None = Field(
+    output_type: Wanted | None = Field(
         None,
         description="the answer is such a JSON object: names, and for each int, float, str, bool, a list of strings to "
         "choose from, a list with one type, or an object of these",

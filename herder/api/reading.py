@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request
@@ -113,7 +113,11 @@ def _decimal(text: str) -> Decimal:
     """Numbers stay exact: 1.001 must not become 1.00099999."""
     if len(text) > 64:
         raise InvalidRequest("a number has more than 64 characters", errors=[])
-    return Decimal(text)
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # 1e99999999999999999999
+        fault = {"field": "", "message": "a number's exponent is too large"}
+        raise InvalidRequest(fault["message"], errors=[fault]) from None
 
 
 def _constant(name: str) -> NoReturn:

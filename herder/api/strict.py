@@ -18,7 +18,10 @@ def _real(value: Any) -> Any:
     """A JSON number as a float; strings and booleans are not numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError("must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # of an integer; a Decimal becomes infinite, which is refused as well
+        raise ValueError("is too large") from None
 
 
 _NO_NUL = {"pattern": "^[^\\u0000]*$"}

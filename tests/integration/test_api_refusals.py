@@ -154,6 +154,8 @@ WRONG: list[tuple[str, str]] = [
     ('{"prompt":"a","tokens":5,"temperature":2.1}', "temperature"),
     ('{"prompt":"a","tokens":5,"temperature":"0"}', "temperature"),
     ('{"prompt":"a","tokens":5,"temperature":1e400}', "temperature"),
+    ('{"prompt":"a","tokens":5,"temperature":1e99999999999999999999}', ""),
+    (f'{{"prompt":"a","tokens":5,"temperature":{10**400}}}', "temperature"),
     ('{"prompt":"a","tokens":5,"top_p":0}', "top_p"),
     ('{"prompt":"a","tokens":5,"stop":[""]}', "stop"),
     ('{"prompt":"a","tokens":5,"stop":[1]}', "stop"),
@@ -206,6 +208,15 @@ async def test_an_idempotency_key_that_is_none(front: Front, key: str) -> None:
         await front.client.post("/v1/jobs", json=FINE, headers=headers), 422, "invalid_request"
     )
     assert document["errors"][0]["field"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("field", ["response_format.json_schema.schema", "output_type"])
+async def test_a_form_too_deep_to_be_remembered_by_its_key(front: Front, field: str) -> None:
+    form: Any = {"default": json.loads("[" * 300 + "]" * 300)}
+    for name in reversed(field.split(".")):
+        form = {name: form} if name != "response_format" else {name: form | {"type": "json_schema"}}
+    reply = await front.client.post("/v1/jobs", json=FINE | form, headers={"Idempotency-Key": "k"})
+    assert problem(reply, 422, "invalid_request")["errors"][0]["field"] == field
 
 
 async def test_a_suspended_account_can_read_but_not_submit(front: Front) -> None:
