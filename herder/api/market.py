@@ -24,6 +24,7 @@ class Market:
         self._broker = broker
         self._prices: tuple[float, Prices] | None = None
         self._states: dict[str, tuple[float, ModelState]] = {}
+        self._models: tuple[float, list[str]] | None = None
         self._asking = asyncio.Lock()  # of all that come when it is no longer fresh, one asks
 
     async def prices(self) -> Prices:
@@ -35,6 +36,17 @@ class Market:
                 if kept is None or kept[0] < time.monotonic():
                     prices = await self._broker.prices()
                     self._prices = kept = (time.monotonic() + FRESH_S, prices)
+        return kept[1]
+
+    async def models(self) -> list[str]:
+        """The names of all models; where there is none, asked anew each time."""
+        kept = self._models
+        if kept is None or kept[0] < time.monotonic() or not kept[1]:
+            async with self._asking:
+                kept = self._models
+                if kept is None or kept[0] < time.monotonic() or not kept[1]:
+                    names = await self._broker.models()
+                    self._models = kept = (time.monotonic() + FRESH_S, names)
         return kept[1]
 
     async def state(self, model: str) -> ModelState | None:
@@ -60,5 +72,5 @@ class Market:
 
     def forget(self) -> None:
         """Look everything up afresh: a price was refused, or a test has changed something."""
-        self._prices = None
+        self._prices = self._models = None
         self._states.clear()

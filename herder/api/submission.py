@@ -47,7 +47,7 @@ async def model_of(herd: Herd, name: str | None) -> ModelState:
     state = await herd.market.state(name) if name is not None else None
     if state is not None:
         return state
-    models = await herd.broker.models()
+    models = await herd.market.models()
     if name is None:
         name = (
             models[0]
@@ -188,7 +188,11 @@ def brief_for(body: Offer, text: str, schema: str | None) -> Brief:
 
 def new_job_id() -> str:
     """`job_` and 22 random base62 characters."""
-    return "job_" + "".join(secrets.choice(ALPHABET) for _ in range(JOB_ID_CHARS))
+    number, digits = secrets.randbelow(len(ALPHABET) ** JOB_ID_CHARS), []  # once to the system for all
+    for _ in range(JOB_ID_CHARS):
+        number, digit = divmod(number, len(ALPHABET))
+        digits.append(ALPHABET[digit])
+    return "job_" + "".join(digits)
 
 
 def request_hash(body: Offer) -> str:
