@@ -1,0 +1,76 @@
+"""How calls of scripts travel: together where they wait together, at once where they are alone, never unwanted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from herder.broker import Broker
+from herder.errors import RedisUnavailable
+from herder.scripts import LANES, TOGETHER_MAX, script_names, script_source
+
+CALLS = 3 * TOGETHER_MAX
+
+
+@pytest.fixture
+def round_trips(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many calls each round trip of several had, from now on."""
+    seen: list[int] = []
+    make: Any = broker.redis.pipeline
+
+    def pipeline(**options: Any) -> Any:
+        pipe: Any = make(**options)
+        execute = pipe.execute
+
+        async def counted(**more: Any) -> Any:
+            seen.append(len(pipe.command_stack))
+            return await execute(**more)
+
+        pipe.execute = counted
+        return pipe
+
+    monkeypatch.setattr(broker.redis, "pipeline", pipeline)
+    return seen
+
+
+async def test_calls_that_wait_together_share_a_round_trip(broker: Broker, round_trips: list[int]) -> None:
+    """Each gets its own reply, and no round trip is larger than its limit."""
+    await broker.set_prices(1, 1)
+    found = await asyncio.gather(*(broker.set_prices(10, fee) for fee in range(CALLS)))
+    assert [prices.fee_per_token for prices in found] == list(range(CALLS))
+    assert len({prices.version for prices in found}) == CALLS
+    assert sum(round_trips) == CALLS
+    assert max(round_trips) == TOGETHER_MAX
+
+
+async def test_whoever_gives_up_waiting_is_not_sent(broker: Broker) -> None:
+    """A call that was cancelled before its turn does nothing."""
+    before = await broker.set_prices(1, 1)
+    calls = [asyncio.ensure_future(broker.set_prices(1, 2)) for _ in range(CALLS)]
+    await asyncio.wait(calls, timeout=0)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    after = await broker.set_prices(1, 1)
+    assert after.version - before.version - 1 <= LANES * TOGETHER_MAX < CALLS
+
+
+async def test_whoever_waits_when_the_broker_closes_is_told(broker: Broker) -> None:
+    """Nobody is left waiting."""
+    await broker.set_prices(1, 1)
+    calls = [asyncio.ensure_future(broker.set_prices(1, 2)) for _ in range(CALLS)]
+    await asyncio.wait(calls, timeout=0)
+    await broker.scripts.close()
+    found = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
+    assert any(isinstance(reply, RedisUnavailable) for reply in found)
+
+
+@pytest.mark.parametrize("name", script_names())
+def test_a_script_brings_what_it_uses_and_no_more(name: str) -> None:
+    """A function of the shared source that a script never names is not in it; the ledger's is where money moves."""
+    source = script_source(name)
+    assert ("local function join_line" in source) == (name in ("submit", "feed"))
+    assert "local function read_clock" in source
+    assert ("local function post(" in source) or "post(" not in source
