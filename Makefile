@@ -29,7 +29,7 @@ up: $(STAMP) ## Run the whole herd on this machine, embedded Redis included, unt
 	$(BIN)/herder up $(ARGS)
 
 test: $(STAMP) ## The whole test suite (ARGS="-k name" for a part)
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 check: $(STAMP) ## Lint, format, types and tidiness
 	$(BIN)/ruff check .

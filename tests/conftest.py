@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -22,6 +23,10 @@ from herder.settings import Settings
 
 KEY_SECRET = b"a secret for the tests only"
 _prefixes = count()
+
+# Machines are slow at times; how long an example takes is no fault.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 
 def pytest_configure() -> None:

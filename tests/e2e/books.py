@@ -57,7 +57,9 @@ async def _closed(broker: Broker, funds: int) -> list[JobRecord]:
             faults.append(f"{job_id} has ended more or less than once")
         for i, choice in enumerate(record.choices if record.status is Status.SUCCEEDED else ()):
             if streamed(events, i) != choice.text:
-                faults.append(f"{job_id}: {streamed(events, i)!r} was streamed, {choice.text!r} is its result")
+                faults.append(
+                    f"{job_id}: {streamed(events, i)!r} was streamed, {choice.text!r} is its result"
+                )
         if record.status is Status.FAILED and record.captured:
             faults.append(f"{job_id} failed and cost {record.captured}")
     report = await audit(broker)

@@ -114,7 +114,7 @@ moves = st.lists(
 
 
 @given(moves)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_sequence_of_movements_adds_up(settings: Settings, moves: list[tuple[str, int, str]]) -> None:
     """Beside whole numbers in Python, which have no limit."""
     own = settings.model_copy(update={"redis_prefix": f"{settings.redis_prefix}-{next(_names)}"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from herder.brief import Brief
@@ -177,7 +177,6 @@ def act(world: World, deeds: list[tuple[str, object]]) -> set[str]:
     return disturbed
 
 
-@settings(deadline=None)
 @given(st.lists(DEED, max_size=60), SEQUENCES)
 def test_every_promise_holds_and_everything_ends(deeds: list[tuple[str, object]], sequences: int) -> None:
     world = World(sequences)
@@ -198,7 +197,6 @@ def test_every_promise_holds_and_everything_ends(deeds: list[tuple[str, object]]
             assert sequence.failure.code == "engine_error"
 
 
-@settings(deadline=None)
 @given(st.lists(JOB, min_size=1, max_size=8), st.booleans())
 def test_without_faults_every_job_that_fits_is_answered_in_full(
     jobs: list[tuple[str, bool, int, int, int]], reuse: bool
@@ -213,7 +211,6 @@ def test_without_faults_every_job_that_fits_is_answered_in_full(
             assert reuse or sequence.cached == 0
 
 
-@settings(deadline=None)
 @given(st.booleans(), st.booleans(), st.integers(20, 90))
 def test_cached_tokens_are_those_of_the_same_account_unless_both_share(
     first_shares: bool, then_shares: bool, length: int
@@ -237,7 +234,6 @@ CELL_DEED = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(CELL_DEED, max_size=40), st.sets(st.integers(0, 4)), st.integers(0, 4), st.integers(0, 30))
 def test_cells_are_counted_run_by_run_as_cell_by_cell(
     deeds: list[tuple[str, int, int, int]], some: set[int], also: int, length: int

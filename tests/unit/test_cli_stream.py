@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_herder import Event, Herder, Job, Restarted, Result, Tokens, _sync
@@ -143,7 +143,6 @@ def test_a_terminal_gets_no_control_characters(run: Run) -> None:
 PIECES = st.lists(st.text("ab\n", max_size=3), max_size=6)
 
 
-@settings(deadline=None)
 @given(PIECES, PIECES)
 def test_a_pipe_holds_the_answer_or_the_command_fails(first: list[str], second: list[str]) -> None:
     written, text = io.StringIO(), "".join(second)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import llama_herder
@@ -42,7 +42,6 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[Frame]]:
     return "".join(written).encode(), frames
 
 
-@settings(deadline=None)
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=8))
 def test_frames_survive_any_cutting(written: tuple[bytes, list[Frame]], cuts: list[int]) -> None:
     content, frames = written
@@ -91,7 +90,6 @@ def test_retry_is_a_number_or_nothing(line: bytes, retry_ms: int | None) -> None
     assert parser.retry_ms == retry_ms
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
 def test_rubbish_breaks_nothing(content: bytes, cuts: list[int]) -> None:
     assert frames_of(content, cuts) == frames_of(content)

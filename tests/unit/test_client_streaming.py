@@ -68,7 +68,7 @@ def test_a_cut_at_every_byte_loses_nothing(end: Exception | None) -> None:
         assert len(script.seen) == (1 if at >= COMPLETE else 2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from([Herder, AsyncHerder]),
     st.lists(st.tuples(st.integers(0, WHOLE), st.sampled_from(ENDS)), max_size=6),

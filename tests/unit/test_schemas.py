@@ -55,7 +55,7 @@ def test_annotations_say_nothing() -> None:
     assert not ANNOTATIONS & set(KEYWORDS)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32))
 def test_a_tree_is_never_wider_than_the_schema(seed: int) -> None:
     """Its shortest answer fits the caller's schema, and its JSON form comes back as the same tree."""
@@ -73,7 +73,7 @@ def test_a_tree_is_never_wider_than_the_schema(seed: int) -> None:
     Draft202012Validator(schema).validate(json.loads(least))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.integers(0, 2**32))
 def test_whatever_was_begun_can_be_ended(seed: int, cut: int) -> None:
     """A shortest answer, cut anywhere and ended again, fits; and no ending is longer than was promised."""
@@ -126,7 +126,7 @@ def test_the_shortest_ending(begun: bytes, ended: bytes | None) -> None:
     assert (None if rest is None else begun + rest) == ended
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_numbers_begun_are_ended_within_their_bounds(data: st.DataObject) -> None:
     low = Fraction(data.draw(st.integers(-(10**9), 10**9)), 10 ** data.draw(st.integers(0, 6)))
