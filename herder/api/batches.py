@@ -19,7 +19,7 @@ from herder.api.callers import BatchCaller, Caller
 from herder.api.lookup import checked, owned
 from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, Whole, sold_headers
 from herder.api.problems import declared
-from herder.api.reading import counted_bytes
+from herder.api.reading import counted_bytes, query_of
 from herder.api.schema import json_body
 from herder.api.state import Herd, herd_of
 from herder.batch_records import BatchRecord
@@ -93,7 +93,7 @@ async def _asked(request: Request, herd: Herd, *, digest: bool) -> BatchAsk:
         raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send smaller batches") from None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     reading = batch_of_lines if kind in LINES_TYPES else batch_of_object
-    return await reading(body, request.query_params.multi_items(), herd.settings, digest=digest)
+    return await reading(body, query_of(request), herd.settings, digest=digest)
 
 
 async def _submitted(herd: Herd, key: KeyRecord, bought: Bought) -> SubmittedBatch:

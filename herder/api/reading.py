@@ -10,6 +10,7 @@ import json
 from collections.abc import Awaitable, Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -82,6 +83,16 @@ def validated(model: type[Body], value: dict[str, Any], settings: Settings) -> B
         return model.model_validate(value, context=settings)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
+
+
+def query_of(request: Request) -> list[tuple[str, str]]:
+    """The parameters of a query, in order. Raises InvalidRequest for bytes that would silently be read as U+FFFD."""
+    try:
+        unquote_to_bytes(request.scope["query_string"]).decode("utf-8")
+    except UnicodeDecodeError:
+        fault = {"field": "", "message": "the query is not UTF-8"}
+        raise InvalidRequest(fault["message"], errors=[fault]) from None
+    return request.query_params.multi_items()
 
 
 async def _bytes(request: Request) -> bytearray:

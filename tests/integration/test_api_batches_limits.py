@@ -34,6 +34,13 @@ async def test_unknown_models_and_texts_that_do_not_fit_are_named(front: Front) 
     assert await front.balances() == (1_000, 0)
 
 
+async def test_a_query_that_is_not_utf8_is_not_read_as_something_else(front: Front) -> None:
+    for stop, status in (("%E9", 422), ("a%ED%A0%80", 422), ("%EF%BF%BD", 202), ("%C3%A9+%2B", 202)):
+        url = f"/v1/batches?tokens=4&stop={stop}"
+        reply = await front.client.post(url, content=b'{"prompt":"a"}', headers=LINES)
+        assert reply.status_code == status, reply.text
+
+
 async def test_a_template_may_refuse_an_item(front: Front) -> None:
     template = "{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}yes"
     await front.worker(replace(CARD, template=template))
