@@ -18,6 +18,7 @@ TEN_THOUSAND = 10_000
 STORM = 24
 CUTS = 24
 HALVES = 24
+ANSWERED_S = 1.0
 NOBODY = "127.0.0.77"
 
 
@@ -88,6 +89,51 @@ async def half_requests(arena: Arena) -> None:
     await arena.send(job("beside half requests", SUCCEEDED))
     for writer in writers:
         writer.transport.abort()
+
+
+async def broken_http(arena: Arena) -> None:
+    """Requests that are none, or say two things of their own length: refused, and nobody else's is taken for theirs."""
+    address = urlsplit(arena.url)
+    body = written({"prompt": "hi", "tokens": 4})
+    head = f"POST {JOBS} HTTP/1.1\r\nHost: h\r\nX-API-Key: {arena.key}\r\n".encode()
+    for name, sent in {
+        "noise": bytes(range(256)) * 20,
+        "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 50,
+        "no host": b"GET / HTTP/1.1\r\n\r\n",
+        "two lengths": head + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n" + body,
+        "length and chunks": head
+        + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        + body,
+        "negative length": head + b"Content-Length: -5\r\n\r\n" + body,
+        "huge length": head + b"Content-Length: 9" + b"9" * 30 + b"\r\n\r\n",
+        "bad chunk": head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "huge chunk": head + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\na",
+        "long line": b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
+        "many headers": head + b"A: b\r\n" * 20_000 + b"\r\n",
+        "NUL in a header": head + b"A: \x00\r\n\r\n",
+        "HTTP/9": b"GET / HTTP/9.9\r\nHost: h\r\n\r\n",
+    }.items():
+        said = await _said(address.hostname, address.port, sent)
+        arena.expect(
+            said == b"" or said.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), f"{name}: {said[:200]!r}"
+        )
+        arena.sent += 1
+    await arena.send(job("after broken HTTP", SUCCEEDED))
+
+
+async def _said(host: str | None, port: int | None, sent: bytes) -> bytes:
+    """What is answered before the connection is closed, or nothing more comes."""
+    reader, writer = await asyncio.open_connection(host, port)
+    said = b""
+    try:
+        async with asyncio.timeout(ANSWERED_S):
+            writer.write(sent)
+            while piece := await reader.read(65_536):
+                said += piece
+    except (TimeoutError, ConnectionError):
+        pass  # closed in the middle, or waiting for the rest
+    writer.transport.abort()
+    return said
 
 
 async def cancels(arena: Arena) -> None:
@@ -175,5 +221,5 @@ async def nobody_listens(arena: Arena) -> None:
 
 
 MOVES: tuple[Callable[[Arena], Awaitable[None]], ...] = (
-    edge_of_the_context, keys_used_again, streams_cut, half_requests, cancels, batches, nobody_listens,
+    edge_of_the_context, keys_used_again, streams_cut, half_requests, broken_http, cancels, batches, nobody_listens,
 )  # fmt: skip

@@ -22,7 +22,7 @@ import httpx
 from herder.broker import Broker
 from herder.lifecycle import TERMINAL
 from llama_herder import AsyncHerder
-from tests.e2e import attack_bodies, attack_doors, attack_prompts, attack_schemas
+from tests.e2e import attack_bodies, attack_doors, attack_mixes, attack_prompts, attack_schemas
 from tests.e2e.arena import Arena
 from tests.e2e.attack_moves import CUT, MOVES, NOBODY
 from tests.e2e.attacks import JOBS, Attack
@@ -62,16 +62,22 @@ class Summary:
     faults: list[str] = field(default_factory=list)
 
 
-def attacks() -> list[Attack]:
-    """Every single request."""
+def attacks(seed: int = 0) -> list[Attack]:
+    """Every single request; the seed is that of the mixes."""
     parts = (attack_schemas, attack_bodies, attack_prompts, attack_doors)
     jobs = [attack for part in parts for attack in part.attacks()]
-    refused = [
-        attack for attack in jobs if attack.method == "POST" and attack.path == JOBS and not attack.control
-    ]
-    # A quote holds nothing, and looks at less: it is answered, or refused as the job is.
-    return jobs + [replace(each, name=f"quote: {each.name}", path=QUOTE, becomes=each.becomes | {"200"}, check=None)
-                   for each in refused if "Idempotency-Key" not in each.headers]  # fmt: skip
+    return [*attack_mixes.attacks(seed), *jobs, *(_quoted(attack) for attack in jobs if _quotable(attack))]
+
+
+def _quotable(attack: Attack) -> bool:
+    keyed = "Idempotency-Key" in attack.headers
+    return attack.method == "POST" and attack.path == JOBS and not attack.control and not keyed
+
+
+def _quoted(attack: Attack) -> Attack:
+    """Its quote, which holds nothing and looks at less: it is answered, or refused as the job is."""
+    becomes = attack.becomes | {"200"}
+    return replace(attack, name=f"quote: {attack.name}", path=QUOTE, becomes=becomes, check=None)
 
 
 class Neighbours:
@@ -207,10 +213,10 @@ def run(chosen: Sequence[Attack], moves: bool = True) -> Summary:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 where nothing is at fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.hostile", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="the order of the requests")
+    parser.add_argument("--seed", type=int, default=0, help="the order of the requests, and what is mixed")
     parser.add_argument("--only", default="", help="only attacks whose name contains this, and no moves")
     plan = parser.parse_args(arguments)
-    chosen = [attack for attack in attacks() if plan.only in attack.name]
+    chosen = [attack for attack in attacks(plan.seed) if plan.only in attack.name]
     random.Random(plan.seed).shuffle(chosen)
     summary = run(chosen, moves=not plan.only)
     for name, value in vars(summary).items():
