@@ -23,7 +23,10 @@ from herder.webhook_records import (
 )
 
 CLAIM_MARGIN_MS = 5_000  # beyond the timeout of an attempt, before it counts as lost with its courier
-DOWN_AFTER = 16  # failures in a row after which a lane gets one attempt at a time, until it answers 2xx
+DOWN_AFTER = (
+    16  # failures in a row after which a lane is down, and is asked once at a time, until it answers 2xx
+)
+PROBE_MS = 1_000  # between a failure of a lane that is down and the next attempt
 SCAN_MAX = 5_000  # deliveries that one page of a filtered list looks at
 SCAN_STEP = 500
 
@@ -36,11 +39,13 @@ _LISTED = [
 class Deliveries:
     """Every transition of endpoints and deliveries, and the reads."""
 
-    def __init__(self, broker: Broker, down_after: int = DOWN_AFTER) -> None:
+    def __init__(self, broker: Broker, down_after: int = DOWN_AFTER, probe_ms: int = PROBE_MS) -> None:
         self._broker = broker
         self._settings = broker.settings
-        # How many attempts a lane may have at a time.
-        self._room = {"host_max": broker.settings.webhook_host_concurrency, "down_after": down_after}
+        # How many attempts a lane may have at a time, and when.
+        self._room = {
+            "host_max": broker.settings.webhook_host_concurrency, "down_after": down_after, "probe_ms": probe_ms,
+        }  # fmt: skip
 
     # --- endpoints ---------------------------------------------------------------------------------------
 

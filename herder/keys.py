@@ -75,7 +75,7 @@ TABLE: dict[str, Key] = {
     ),
     "due": Key("due:{}", "zset", "live", "a lane's deliveries by when their next attempt is due"),
     "flights": Key("flights:{}", "zset", "live", "a lane's attempts under way by when they are given up"),
-    "failures": Key("failures:{}", "string", "ttl", "a lane's attempts that failed in a row"),
+    "failures": Key("failures:{}", "hash", "ttl", "how often in a row a lane failed, and when last"),
     "delivered": Key("delivered", "zset", "live", "ended deliveries by end time, until their record goes"),
     "rate": Key("rate:{}", "string", "ttl", "a rate limit's theoretical arrival time"),
     "batch_bell": Key("bell:batch:{}", "channel", "live", "rings when an item of a batch ends"),

@@ -217,10 +217,18 @@ end
 
 -- Webhooks ------------------------------------------------------------------------------------------------
 
--- How many attempts a lane may have at a time: one, once it has failed so often in a row, until it succeeds again.
+-- When a lane that has failed so often in a row, and is down until it succeeds, may be asked again; nil for the others.
+local function down_until(lane)
+  local failed = call('HMGET', K.failures(lane), 'count', 'last_ms')
+  if tonumber(failed[1] or 0) < A.down_after then return nil end
+  return tonumber(failed[2]) + A.probe_ms
+end
+
+-- How many attempts may begin at a lane now. One that is down is asked once at a time, and not at once again.
 local function room_of(lane)
-  if tonumber(call('GET', K.failures(lane)) or 0) >= A.down_after then return 1 end
-  return A.host_max
+  local under_way, again = call('ZCARD', K.flights(lane)), down_until(lane)
+  if not again then return A.host_max - under_way end
+  return under_way == 0 and again <= NOW and 1 or 0
 end
 
 -- When something can next be done for a lane: an attempt is due, or one under way is to be given up. A lane with no
@@ -230,9 +238,13 @@ end
 local function reckon(lane, served)
   local due = call('ZRANGE', K.due(lane), 0, 0, 'WITHSCORES')[2]
   local flight = call('ZRANGE', K.flights(lane), 0, 0, 'WITHSCORES')[2]
-  local full = call('ZCARD', K.flights(lane)) >= room_of(lane)
+  local again = down_until(lane)
+  local full = call('ZCARD', K.flights(lane)) >= (again and 1 or A.host_max)
   local at = flight and tonumber(flight) or nil
-  if due and not full then at = math.min(at or tonumber(due), tonumber(due)) end
+  if due and not full then
+    local from = math.max(tonumber(due), again or 0)
+    at = math.min(at or from, from)
+  end
   if not at then call('ZREM', K.due_lanes(), lane) return end
   local turn = not served and tonumber(call('ZSCORE', K.due_lanes(), lane) or nil)
   if at <= NOW then at = turn and turn <= NOW and turn or NOW end

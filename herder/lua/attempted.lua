@@ -1,6 +1,6 @@
 -- attempted: what came of one attempt to deliver: delivered, due again in `pause_ms`, or (without one) dead.
 -- One that comes late is taken as long as no other attempt was begun: nobody else knows better. Each is taken once.
--- Keys: delivery hash, flights and due zsets, failures string, due_lanes zset, delivered zset, endpoint hash.
+-- Keys: delivery hash, flights and due zsets, failures hash, due_lanes zset, delivered zset, endpoint hash.
 -- Replies: OK | STALE (another attempt is under way, or this one was told already: nothing written)
 
 local delivery = call('HMGET', K.delivery(A.delivery), 'status', 'attempt', 'told', 'lane', 'account', 'endpoint')
@@ -20,7 +20,8 @@ end
 if A.outcome == 'delivered' then
   call('DEL', K.failures(lane))
 elseif A.pause_ms or A.response_status then
-  call('INCR', K.failures(lane))
+  call('HINCRBY', K.failures(lane), 'count', 1)
+  call('HSET', K.failures(lane), 'last_ms', NOW)
   call('PEXPIRE', K.failures(lane), A.webhook_ttl_ms)
 end
 if A.pause_ms then

@@ -10,7 +10,7 @@ import pytest
 
 from herder.broker import Broker
 from herder.clock import SimulatedClock
-from herder.deliveries import CLAIM_MARGIN_MS, DOWN_AFTER, Deliveries
+from herder.deliveries import CLAIM_MARGIN_MS, DOWN_AFTER, PROBE_MS, Deliveries
 from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery
 from tests.integration.ring import Ring
 
@@ -88,10 +88,13 @@ async def test_a_host_that_is_down_is_asked_once_at_a_time_until_it_answers(desk
             assert await desk.tell(id_, attempt, DAY_MS)
         failed += len(claimed)
     await desk.post("b", 2)
-    assert await desk.hosts(100) == {"a": 1, "b": 2}  # others have their room
-    desk.later(desk.flight_ms)
-    [down] = [pair for pair in await desk.claim() if pair[0].startswith("msg_a")]
+    assert await desk.hosts(100) == {"b": 2}  # others have their room
+    desk.later(PROBE_MS)
+    [down] = await desk.claim()
     assert await desk.tell(*down, DAY_MS)
+    desk.later(PROBE_MS - 1)
+    assert await desk.claim() == []
+    desk.later(1)
     [tried] = await desk.claim()
     assert await desk.door.attempted(Attempted(*tried, DeliveryStatus.DELIVERED, response_status=204))
     assert await desk.hosts(100) == {"a": HOST_MAX}

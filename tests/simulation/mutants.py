@@ -144,10 +144,10 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
 WEBHOOKS = tuple(replace(mutant, mood="webhooks") for mutant in (
     Mutant("callback-posts-twice", "callback", "if mine == 1 and new", "if new"),
     Mutant("callback-not-due", "callback", "reckon(new.lane)"),
-    Mutant("claim-ignores-host-max", "claim", "math.min(room_of(lane) - call('ZCARD', K.flights(lane)), share)",
-           "share"),
-    Mutant("claim-crowds-a-lane-that-is-down", "claim", "if tonumber(call('GET', K.failures(lane)) or 0)"
-           " >= A.down_after then return 1 end"),
+    Mutant("claim-ignores-host-max", "claim", "math.min(room_of(lane), share)", "share"),
+    Mutant("claim-crowds-a-lane-that-is-down", "claim", "under_way == 0 and again <= NOW and 1 or 0",
+           "A.host_max - under_way"),
+    Mutant("claim-asks-a-lane-that-is-down-at-once", "claim", " + A.probe_ms"),
     Mutant("attempted-lane-stays-down", "attempted", "call('DEL', K.failures(lane))"),
     Mutant("claim-no-lapse", "claim", "call('ZRANGEBYSCORE', K.flights(lane), '-inf', NOW)", "{}"),
     Mutant("claim-too-early", "claim", "K.due(lane), '-inf', NOW, ", "K.due(lane), '-inf', '+inf', "),

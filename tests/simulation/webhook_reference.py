@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OLD_SECRETS_MAX = 3
 DOWN_AFTER = 3  # far below the default, so that seeds come to it
+PROBE_MS = 15_000  # far above it, so that much happens meanwhile
 
 
 class WebhookReference:
@@ -35,6 +36,7 @@ class WebhookReference:
         self.deliveries: dict[str, Delivery] = {}
         self.forgotten: dict[str, Delivery] = {}
         self.failures: Counter[str] = Counter()  # of a lane, in a row
+        self.failed_ms: dict[str, int] = {}
 
     # --- endpoints -----------------------------------------------------------------------------------------
 
@@ -88,12 +90,21 @@ class WebhookReference:
         for lane in sorted({d.new.lane for d in self.deliveries.values() if d.pending}):
             flights = [d.flight_ms for d in self.flights(lane).values() if d.flight_ms is not None]
             due = [d.due_ms for d in self.due(lane).values() if d.due_ms is not None]
-            found[lane] = min(flights + (due if len(flights) < self.room(lane) else []))
+            again = self.again_ms(lane)
+            full = len(flights) >= (self.host_max if again is None else 1)
+            found[lane] = min(flights + ([] if full or not due else [max(min(due), again or 0)]))
         return found
 
+    def again_ms(self, lane: str) -> int | None:
+        """When a lane that is down may be asked again; None of one that is not."""
+        return self.failed_ms[lane] + PROBE_MS if self.failures[lane] >= DOWN_AFTER else None
+
     def room(self, lane: str) -> int:
-        """How many attempts a lane may have at a time: one that is down is asked once at a time."""
-        return 1 if self.failures[lane] >= DOWN_AFTER else self.host_max
+        """How many attempts may begin at a lane now: one that is down is asked once at a time, after a pause."""
+        again, under_way = self.again_ms(lane), len(self.flights(lane))
+        if again is None:
+            return self.host_max - under_way
+        return int(under_way == 0 and again <= self._all.now)
 
     def due(self, lane: str) -> dict[str, Delivery]:
         """A lane's deliveries that wait for an attempt."""
@@ -123,7 +134,7 @@ class WebhookReference:
                     delivery.flight_ms, delivery.due_ms = None, now
                     counts["attempts given up"] += 1
             due = sorted((d.due_ms, name) for name, d in self.due(lane).items() if (d.due_ms or 0) <= now)
-            room = self.room(lane) - len(self.flights(lane))
+            room = self.room(lane)
             counts["a full lane"] += len(due) > room
             counts["a lane that is down"] += bool(due) and self.failures[lane] >= DOWN_AFTER
             for _, name in due[: min(room, limit // len(served))]:
@@ -158,6 +169,7 @@ class WebhookReference:
             self.failures[lane] = 0
         elif result.pause_ms is not None or result.response_status is not None:
             self.failures[lane] += 1
+            self.failed_ms[lane] = now
         if result.pause_ms is not None:
             delivery.due_ms = delivery.next_ms = now + result.pause_ms
         else:
