@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -36,6 +37,16 @@ def pytest_configure() -> None:
             signal.signal(
                 number, lambda *_: None
             )  # deaf as before; a handler, other than deafness, is not inherited
+
+
+@pytest.fixture(autouse=True)
+def logs_end_with_the_test() -> Iterator[None]:
+    """A test that sets up logging writes where its output is caught; the next one has another place for that."""
+    before = logging.root.handlers[:]
+    yield
+    for handler in logging.root.handlers[:]:
+        if handler not in before and type(handler) is logging.StreamHandler:
+            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
