@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from herder.apikeys import well_formed
-from herder.settings import Settings
-from tests.integration.api import Front, open_front, problem
+from tests.integration.api import Front, problem
 
 ADMIN = "/v1/admin/accounts"
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 async def test_an_account_its_key_and_its_first_prompt(front: Front) -> None:

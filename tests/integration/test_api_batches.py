@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from herder.audit import audit
 from herder.records import PostingKind
-from herder.settings import Settings
-from tests.integration.api import CARD, Front, open_front, problem
+from tests.integration.api import CARD, Front, problem
 from tests.integration.batch_calls import FEE, LINES, posted, results, until_ended, until_fed
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 async def test_a_batch_is_one_charge_and_many_jobs(front: Front) -> None:

@@ -14,12 +14,6 @@ from tests.integration.api import CARD, Front, open_front, problem
 from tests.integration.batch_calls import LINES, posted
 
 
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
-
-
 async def test_unknown_models_and_texts_that_do_not_fit_are_named(front: Front) -> None:
     reply = await front.client.post("/v1/batches", json={"prompts": ["a"], "tokens": 20, "model": "gone"})
     problem(reply, 404, "unknown_model")

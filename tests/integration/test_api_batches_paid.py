@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,15 +11,8 @@ from herder.api import batch_items
 from herder.audit import audit
 from herder.batches import Batches
 from herder.errors import RedisUnavailable
-from herder.settings import Settings
-from tests.integration.api import Front, open_front, problem
+from tests.integration.api import Front, problem
 from tests.integration.batch_calls import FEE, posted, until_ended, until_fed
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 async def test_a_static_fee_is_for_the_whole_batch(front: Front) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -14,12 +13,6 @@ from herder.errors import SetupError
 from herder.records import Role
 from herder.settings import Settings
 from tests.integration.api import Front, open_front, problem
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 async def test_every_way_to_send_a_key(front: Front) -> None:

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-
-import pytest
 
 from herder.chains import BLOCK_BYTES, chain_of
-from herder.settings import Settings
-from tests.integration.api import Front, open_front
+from tests.integration.api import Front
 from tests.integration.batch_calls import posted, until_fed
 
 LONG = "Tell me of the sea. " * 40
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 async def chain(front: Front, job: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +15,6 @@ from tests.integration.api import CARD, MODEL, WORKER, Front, open_front, proble
 TOOL = {"type": "function", "function": {"name": "add", "description": "sums", "parameters": {"const": 0.5}}}
 TURNS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 HI: dict[str, Any] = {"role": "user", "content": "hi"}
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    """A herder, alice with 1,000 credits, a worker."""
-    async with open_front(settings) as front:
-        yield front
 
 
 async def served(front: Front, template: str | None) -> None:

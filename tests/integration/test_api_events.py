@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,16 +12,10 @@ from herder.api import lines
 from herder.app import create_app
 from herder.protocol import Outcome
 from herder.settings import Settings
-from tests.integration.api import WORKER, Front, open_front, problem
+from tests.integration.api import WORKER, Front, problem
 from tests.integration.streaming import Event, events_of, text_of
 
 WORDS = ["Bl", "ue\n", "\u2028é", "\r\nid: 1-1\n\n", "."]
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 async def events(front: Front, job: str, after: str | None = None) -> list[Event]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,12 +12,6 @@ from herder.errors import RedisUnavailable
 from herder.protocol import Accepted, Ask, JobRecord, Outcome
 from herder.settings import Settings
 from tests.integration.api import Front, open_front, problem
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 async def test_a_prompt_is_paid_for_queued_answered_and_the_rest_refunded(front: Front) -> None:

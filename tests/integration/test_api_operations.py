@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from herder.embedded import EmbeddedRedis
 from herder.errors import HerderError
 from herder.settings import Settings
 from tests.integration.api import MODEL, Front, open_front, problem
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 async def test_info_needs_no_key(front: Front) -> None:

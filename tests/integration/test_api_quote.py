@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -22,12 +21,6 @@ BODIES: list[dict[str, Any]] = [
     {"tokens": 505},
     {"tokens": 512},
 ]
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 @pytest.mark.parametrize("body", BODIES, ids=str)

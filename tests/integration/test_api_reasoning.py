@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
-from herder.settings import Settings
-from tests.integration.api import CARD, Front, open_front
+from tests.integration.api import CARD, Front
 from tests.integration.streaming import events_of, text_of
 
 TURNS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 THINKS = TURNS + "{% if '</think>' in messages[0].content %}{% endif %}<a>"
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    """A herder, alice with 1,000 credits, a worker."""
-    async with open_front(settings) as front:
-        yield front
 
 
 async def served(front: Front, template: str | None) -> None:

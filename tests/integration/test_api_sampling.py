@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,8 +14,7 @@ from herder.choices import Choice, choices_text, logprobs_text
 from herder.pricing import capture
 from herder.protocol import Chunk, ChunkReply, FinishReason, Lease, Outcome, Settlement
 from herder.records import Role
-from herder.settings import Settings
-from tests.integration.api import CARD, MODEL, STATS, Front, open_front, problem
+from tests.integration.api import CARD, MODEL, STATS, Front, problem
 
 GIVEN: dict[str, Any] = {
     "temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "typical_p": 0.95, "repeat_penalty": 1.1,
@@ -24,13 +22,6 @@ GIVEN: dict[str, Any] = {
     "ignore_eos": True, "logit_bias": {"0": -100, "256": 1.5},
 }  # fmt: skip
 READ = Sampling(**{**GIVEN, "logit_bias": ((0, -100.0), (256, 1.5))})
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    """A herder, alice with 1,000 credits, a worker."""
-    async with open_front(settings) as front:
-        yield front
 
 
 async def test_every_option_reaches_the_worker(front: Front) -> None:

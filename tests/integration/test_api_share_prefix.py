@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
-from herder.settings import Settings
-from tests.integration.api import MODEL, Front, open_front, problem
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    """A herder, alice with 1,000 credits, a worker."""
-    async with open_front(settings) as front:
-        yield front
+from tests.integration.api import MODEL, Front, problem
 
 
 async def test_nobody_shares_who_has_not_said_so(front: Front) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from herder.settings import Settings
 from herder.webhooks import BODY_BYTES_MAX, body_of_job
 from tests.hostile_schemas import HOSTILE
-from tests.integration.api import Front, open_front, problem
+from tests.integration.api import Front, problem
 
 AGE = {"age": "int", "units": "str"}
 
@@ -20,12 +18,6 @@ def in_format(schema: Any) -> dict[str, Any]:
     """OpenAI's way to send a schema."""
     wanted = {"name": "it", "strict": True, "schema": schema}
     return {"response_format": {"type": "json_schema", "json_schema": wanted}}
-
-
-@pytest.fixture
-async def front(settings: Settings) -> AsyncIterator[Front]:
-    async with open_front(settings) as front:
-        yield front
 
 
 async def test_an_output_type_comes_to_the_worker_as_a_schema(front: Front) -> None:

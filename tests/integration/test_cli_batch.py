@@ -7,15 +7,12 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from herder.broker import Broker
-from herder.settings import Settings
-from tests.integration.client_herd import FUNDS, Herd, Terminal, running
+from tests.integration.client_herd import FUNDS, Herd, Terminal
 
 PROMPTS = [f"prompt {n}" for n in range(12)]
 CAPTURED = 13
@@ -23,12 +20,6 @@ IN = Path("in.txt")
 EXAMPLE = Path(__file__).parents[2] / "examples/batch.py"
 RUN = ["batch", "in.txt", "--text", "--tokens", "40", "-o", "out.jsonl"]
 OUT, STATE = Path("out.jsonl"), Path("out.jsonl.herder-batch")
-
-
-@pytest.fixture
-async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
-    async with running(settings, broker) as herd:
-        yield herd
 
 
 @pytest.fixture

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from herder.broker import Broker
-from herder.settings import Settings
 from llama_herder.cli import session
-from tests.integration.client_herd import FUNDS, Herd, Terminal, running
+from tests.integration.client_herd import FUNDS, Herd, Terminal
 
 PROMPT = "What is a chatbot?"
 DEAR = ["run", PROMPT, "--tokens", "1000", "--multiplier", "10"]
-
-
-@pytest.fixture
-async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
-    async with running(settings, broker) as herd:
-        yield herd
 
 
 @pytest.fixture

@@ -8,27 +8,19 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from herder.broker import Broker
 from herder.protocol import Outcome
-from herder.settings import Settings
-from tests.integration.client_herd import FUNDS, Herd, Terminal, running
+from tests.integration.client_herd import FUNDS, Herd, Terminal
 from tests.integration.ring import CARD, STATS
 
 TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
 RUN = ["run", "What is a chatbot?", "--tokens", "40"]
-
-
-@pytest.fixture
-async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
-    async with running(settings, broker) as herd:
-        yield herd
 
 
 @pytest.fixture

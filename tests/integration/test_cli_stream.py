@@ -8,25 +8,16 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from herder.broker import Broker
 from herder.protocol import Outcome, RenewReply
-from herder.settings import Settings
-from tests.integration.client_herd import FUNDS, Herd, Terminal, running
+from tests.integration.client_herd import FUNDS, Herd, Terminal
 from tests.integration.ring import MODEL, STATS
 
 EXAMPLE = Path(__file__).parents[2] / "examples/stream.py"
 RUN = ["run", "What is a chatbot?", "--tokens", "40", "--stream"]
-
-
-@pytest.fixture
-async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
-    async with running(settings, broker) as herd:
-        yield herd
 
 
 @pytest.fixture

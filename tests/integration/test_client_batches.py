@@ -24,18 +24,6 @@ TEMPLATED = replace(CARD, template="{% for m in messages %}{{ m.content }}{% end
 
 
 @pytest.fixture
-async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
-    async with running(settings, broker) as herd:
-        yield herd
-
-
-@pytest.fixture
-async def herder(herd: Herd) -> AsyncIterator[AsyncHerder]:
-    async with AsyncHerder(herd.url, herd.key) as herder:
-        yield herder
-
-
-@pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_pause(seconds: float) -> None:
         await asyncio.sleep(0)

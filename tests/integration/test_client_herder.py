@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -15,18 +14,6 @@ from herder.protocol import Outcome
 from herder.settings import Settings
 from llama_herder import AsyncHerder, Herder, _async
 from tests.integration.client_herd import FUNDS, Herd, running
-
-
-@pytest.fixture
-async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
-    async with running(settings, broker) as herd:
-        yield herd
-
-
-@pytest.fixture
-async def herder(herd: Herd) -> AsyncIterator[AsyncHerder]:
-    async with AsyncHerder(herd.url, herd.key) as herder:
-        yield herder
 
 
 async def test_run_returns_the_answer(herd: Herd, herder: AsyncHerder) -> None:

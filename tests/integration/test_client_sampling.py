@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from herder.brief import Sampling
-from herder.broker import Broker
 from herder.choices import Choice, choices_text, logprobs_text
 from herder.pricing import capture
 from herder.protocol import Chunk, FinishReason, Lease, Outcome, Settlement
-from herder.settings import Settings
 from llama_herder import AsyncHerder, Chance, Done, InvalidRequest, TokenChances, Tokens
 from llama_herder.cli.output import Exit
-from tests.integration.client_herd import FUNDS, WAIT_S, Herd, Terminal, running
+from tests.integration.client_herd import FUNDS, WAIT_S, Herd, Terminal
 from tests.integration.ring import MODEL
 
 OPTIONS: dict[str, Any] = {
@@ -37,18 +34,6 @@ CHANCES = [
     [{"token": 7, "text": "r", "logprob": -0.5, "top": [{"token": 8, "text": "b", "logprob": -0.25}]}],
     [],
 ]
-
-
-@pytest.fixture
-async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
-    async with running(settings, broker) as herd:
-        yield herd
-
-
-@pytest.fixture
-async def herder(herd: Herd) -> AsyncIterator[AsyncHerder]:
-    async with AsyncHerder(herd.url, herd.key) as herder:
-        yield herder
 
 
 async def answered(herd: Herd) -> Lease:

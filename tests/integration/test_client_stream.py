@@ -30,18 +30,6 @@ from llama_herder import (
 from tests.integration.client_herd import FUNDS, Herd, running
 
 
-@pytest.fixture
-async def herd(settings: Settings, broker: Broker) -> AsyncIterator[Herd]:
-    async with running(settings, broker) as herd:
-        yield herd
-
-
-@pytest.fixture
-async def herder(herd: Herd) -> AsyncIterator[AsyncHerder]:
-    async with AsyncHerder(herd.url, herd.key) as herder:
-        yield herder
-
-
 async def all_of(stream: AsyncEventStream) -> list[Event]:
     return [event async for event in stream]
 

@@ -82,7 +82,7 @@ async def main():
     progress = Progress(time.monotonic)
     watching = asyncio.create_task(Watchdog(progress, lambda: True, 1_500).watching())
     for _ in range(6):  # longer than the limit, with progress
-        await asyncio.sleep(0.3)
+        await asyncio.wait([watching], timeout=0.3)
         progress.moved()
     print("alive", flush=True)
     {wedge}
@@ -102,7 +102,7 @@ def test_a_wedged_process_says_where_it_stands_and_ends(wedged: str) -> None:
 
 
 def test_a_watchdog_that_is_called_off_does_not_bite() -> None:
-    wedge = "watching.cancel(); await asyncio.sleep(0.05); threading.Event().wait(2.0)"
+    wedge = "watching.cancel(); await asyncio.wait([watching]); threading.Event().wait(2.0)"
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(wedge=wedge)], capture_output=True, text=True, timeout=60, check=False
     )  # fmt: skip
