@@ -103,6 +103,12 @@ def llama_server(slots: int, context: int, options: Sequence[str]) -> Iterator[S
                 process.wait()
 
 
+def in_turns(number: int, ours: Server, theirs: Server) -> list[tuple[Server, str]]:
+    """Both sides of a round, with the names of their labels; who goes first changes from round to round."""
+    pair = [(ours, "ring"), (theirs, "llama_server")]
+    return pair if number % 2 == 0 else pair[::-1]
+
+
 async def best(
     report: Report,
     slots: int,

@@ -14,7 +14,7 @@ import httpx
 
 from benchmarks.callers import Answer, Asked, closed_loops, of_ring, tokens_per_s, words
 from benchmarks.report import Report
-from benchmarks.servers import CORES, CREDITS, Server, best, llama_server, ring
+from benchmarks.servers import CORES, CREDITS, Server, best, in_turns, llama_server, ring
 
 CLIENTS = 16
 REQUESTS = 64
@@ -47,9 +47,8 @@ async def run(report: Report, rounds: int) -> None:
             await _round(server, "warm up", requests=1)
             report.note(server.command)
         for number in range(rounds):
-            pair = [(ours, "ring"), (theirs, "llama_server")]
             found: dict[str, tuple[float, float]] = {}
-            for server, name in pair if number % 2 == 0 else reversed(pair):
+            for server, name in in_turns(number, ours, theirs):
                 found[name] = await _round(server, number)
                 report.add(f"{name}_tokens_per_s", found[name][0])
                 report.add(f"{name}_cached_share", found[name][1])

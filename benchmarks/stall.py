@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from benchmarks.callers import Answer, Asked, words
 from benchmarks.report import Report
-from benchmarks.servers import Server, best, llama_server, ring
+from benchmarks.servers import Server, best, in_turns, llama_server, ring
 
 READERS = 4
 SLOTS = READERS + 1
@@ -40,9 +40,8 @@ async def run(report: Report, rounds: int) -> None:
             await _round(server, "warm up")
             report.note(server.command)
         for number in range(rounds):
-            pair = [(ours, "ring"), (theirs, "llama_server")]
             found: dict[str, tuple[float, float]] = {}
-            for server, name in pair if number % 2 == 0 else reversed(pair):
+            for server, name in in_turns(number, ours, theirs):
                 found[name] = await _round(server, number)
                 report.add(f"{name}_gap_s", found[name][0])
                 report.add(f"{name}_wall_s", found[name][1])

@@ -11,7 +11,7 @@ from itertools import chain
 from benchmarks.callers import Asked, closed_loops, tokens_per_s, words
 from benchmarks.loops import loop_tokens_per_s
 from benchmarks.report import Report
-from benchmarks.servers import CLIENTS, MODEL, THREADS, Server, best, llama_server, ring
+from benchmarks.servers import CLIENTS, MODEL, THREADS, Server, best, in_turns, llama_server, ring
 
 PROMPT_WORDS = 64
 TOKENS = 96
@@ -52,9 +52,8 @@ async def _beside(report: Report, rounds: int, clients: int) -> None:
             await _round(server, clients, "warm up", requests=1, tokens=8)
             report.note(f"@{clients}: {server.command}")
         for number in range(rounds):
-            pair = [(ours, "ring"), (theirs, "llama_server")]
             found: dict[str, float] = {}
-            for server, name in pair if number % 2 == 0 else reversed(pair):
+            for server, name in in_turns(number, ours, theirs):
                 cpu_s = server.cpu_s
                 found[name] = await _round(server, clients, number)
                 tokens = clients * _requests(clients) * TOKENS
