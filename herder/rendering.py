@@ -1,30 +1,41 @@
 """Runs a chat template: a stranger's program, in a sandboxed Jinja. Pure, and only ever called in the child.
 
-Follows the conventions of Hugging Face's templates: `raise_exception`, `strftime_now`, `tools`, trimmed blocks. What a
-caller sent is never silently left out: a template that has no use for it is a refusal. Knows no models.
+Follows the conventions of Hugging Face's templates: `raise_exception`, `strftime_now`, `tools`, trimmed blocks. A chat
+is tried in each of its forms until the template takes one. What a caller sent is never silently left out: a template
+that has no use for it is a refusal. Knows no models.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from jinja2 import meta
+from jinja2 import meta, nodes
 from jinja2.exceptions import TemplateError as JinjaError
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from herder.dialects import Form, Message, forms, garbled
 
 OUTPUT_CHARS_MAX = 4_000_000
 
-Message = dict[str, Any]
 Tools = Sequence[dict[str, Any]] | None
 
 
 class TemplateError(Exception):
-    """The template refused the chat (in its own words), or is broken, or went past a limit."""
+    """The template refused the chat (in its own words), or is broken, or went past a limit.
+
+    `broken`: it has said nothing, it does not work for this chat.
+    """
+
+    def __init__(self, message: str, *, broken: bool = False) -> None:
+        super().__init__(message)
+        self.broken = broken
 
 
 def render(
@@ -38,17 +49,31 @@ def render(
 ) -> str:
     """The rendered chat, ready for the answer to follow. Raises TemplateError."""
     now = date or datetime.now(UTC)
-
-    def rendered(turns: Sequence[Message]) -> str:
-        variables = {"bos_token": bos_token, "eos_token": eos_token, "tools": list(tools) if tools else None}
-        return _rendered(template, turns, variables, now)
-
-    text = rendered(messages)
-    if tools and "tools" not in _variables(template):
-        raise TemplateError("the chat template takes no tools: describe them in a system message")
-    for what, others in _altered(messages):
+    refusals: list[TemplateError] = []
+    doubtful: str | None = None
+    for form in forms(messages, tools):
+        variables = {"bos_token": bos_token, "eos_token": eos_token, "tools": form.tools}
         try:
-            unheard = rendered(others) == text
+            text = _heard(template, form, variables, now)
+        except TemplateError as error:
+            refusals.append(error)
+            continue
+        if not garbled(text, form):
+            return text
+        doubtful = doubtful or text
+    if doubtful is not None:
+        return doubtful
+    raise next((refusal for refusal in refusals if not refusal.broken), refusals[0])
+
+
+def _heard(template: str, form: Form, variables: dict[str, Any], now: datetime) -> str:
+    """The chat in this form. Raises TemplateError, also where something of it is not looked at."""
+    text = _rendered(template, form.messages, variables, now)
+    if form.tools and "tools" not in _variables(template):
+        raise TemplateError("the chat template takes no tools: describe them in a system message")
+    for what, others in _altered(form.messages):
+        try:
+            unheard = _rendered(template, others, variables, now) == text
         except TemplateError:
             continue
         if unheard:
@@ -63,12 +88,12 @@ def _rendered(template: str, messages: Sequence[Message], variables: dict[str, A
     try:
         pieces, length = [], 0
         for piece in _compiled(template).generate(
-            messages=[dict(message) for message in messages],
+            messages=deepcopy(list(messages)),
             add_generation_prompt=True,
             documents=None,
             strftime_now=strftime_now,
             raise_exception=_refuse,
-            **variables,
+            **deepcopy(variables),
         ):
             length += len(piece)
             if length > OUTPUT_CHARS_MAX:
@@ -76,9 +101,11 @@ def _rendered(template: str, messages: Sequence[Message], variables: dict[str, A
             pieces.append(piece)
         return "".join(pieces)
     except JinjaError as error:
-        raise TemplateError(f"the chat template refused: {error.message or type(error).__name__}") from error
+        message = f"the chat template refused: {error.message or type(error).__name__}"
+        raise TemplateError(message, broken=not isinstance(error, _Refusal)) from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise TemplateError(f"the chat template failed: {type(error).__name__}: {error}"[:300]) from error
+        message = f"the chat template failed: {type(error).__name__}: {error}"[:300]
+        raise TemplateError(message, broken=True) from error
 
 
 def _altered(messages: Sequence[Message]) -> list[tuple[str, list[Message]]]:
@@ -129,21 +156,64 @@ def render_many(
     return found
 
 
+class _Refusal(JinjaError):
+    """The template's own words."""
+
+
 def _refuse(message: str) -> NoReturn:
-    raise JinjaError(str(message)[:300])
+    raise _Refusal(str(message)[:300])
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks what the assistant wrote, for training; here it changes nothing."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """A template may lengthen and shorten a list, as published ones do: what it is given is a copy."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether a template may read it."""
+        return (attr in ("append", "pop") and type(obj) is list) or super().is_safe_attribute(
+            obj, attr, value
+        )
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
 
-    def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    def tojson(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,
+    ) -> str:
+        return json.dumps(
+            value,
+            ensure_ascii=ensure_ascii,
+            indent=indent,
+            separators=separators,
+            sort_keys=sort_keys,
+            default=_listed,
+        )
 
     # Jinja's own escapes HTML, which a model was not trained on.
     environment.filters["tojson"] = tojson
     return environment
+
+
+def _listed(value: Any) -> list[Any]:
+    """What Jinja's filters give instead of a list."""
+    if not isinstance(value, Iterator):
+        raise TypeError(f"{type(value).__name__} is no JSON")
+    return list(value)
 
 
 @lru_cache(maxsize=32)
