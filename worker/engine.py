@@ -54,7 +54,7 @@ class Drawn:
     """A sampled token; where the sampling asked for them, its log-probability and the likeliest tokens with theirs.
 
     `whole`: with this token an answer that had to fit a schema is complete. `fault`: why it cannot be, in words; the
-    token means nothing then.
+    token means nothing then. `useless`: it means nothing since no usable logits were computed (NaN or infinite).
     """
 
     token: int
@@ -62,6 +62,7 @@ class Drawn:
     likeliest: tuple[tuple[int, float], ...] = ()
     whole: bool = False
     fault: str | None = None
+    useless: bool = False
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ class Grammars:
         if not self._by_slot:
             return drawn
         return {
-            slot: self._by_slot[slot].taken(each) if slot in self._by_slot else each
+            slot: self._by_slot[slot].taken(each) if slot in self._by_slot and not each.useless else each
             for slot, each in drawn.items()
         }
 

@@ -92,6 +92,7 @@ class LlamaEngine:
         self._samplers = Samplers(threads or os.cpu_count() or 1)
         self._ends = tuple(token for token in range(len(self._pieces)) if self.ends(token))
         self._grammars = Grammars(self._pieces, self._ends)
+        self._suspect = False
 
     def _open_context(self, slots: int, kv_tokens: int, threads: int) -> None:
         params = llama_cpp.llama_context_default_params()
@@ -197,6 +198,10 @@ class LlamaEngine:
         """See Engine."""
         for slot, keep in step.trims:
             llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)
+        if self._suspect and self._empty():
+            # With what is in the cells: NaN outlives its sequence.
+            llama_cpp.llama_memory_clear(self._memory, True)
+            self._suspect = False
         for source, target, length in step.copies:
             llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
         for opening in step.opens:
@@ -218,7 +223,14 @@ class LlamaEngine:
         # One row for each wanted token, in batch order.
         pointer = llama_cpp.llama_get_logits(self._context)
         logits = np.ctypeslib.as_array(pointer, shape=(len(wanted), len(self._pieces)))
-        return self._grammars.taken(self._draw([(slot, logits[i]) for i, (slot, _) in enumerate(wanted)]))
+        drawn = self._draw([(slot, logits[i]) for i, (slot, _) in enumerate(wanted)])
+        self._suspect = self._suspect or any(each.useless for each in drawn.values())
+        return self._grammars.taken(drawn)
+
+    def _empty(self) -> bool:
+        """Whether no sequence has a cell."""
+        slots = range(self._facts.sequences)
+        return all(llama_cpp.llama_memory_seq_pos_max(self._memory, slot) < 0 for slot in slots)
 
     def _draw(self, rows: list[tuple[int, Logits]]) -> dict[int, Drawn]:
         """The next token of each slot from its row of logits."""

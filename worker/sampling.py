@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from herder.brief import Sampling
-from worker.engine import Drawn, StepFailed
+from worker.engine import Drawn
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.intp]
@@ -35,6 +35,7 @@ GREEDY_BELOW = 1e-3
 SHARED_FROM = 1_000_000
 """So many logits are worth drawing from in several threads: numpy lets go of the GIL."""
 THREADS_MAX = 8
+USELESS = Drawn(0, useless=True)
 
 
 class Samplers:
@@ -50,7 +51,7 @@ class Samplers:
         self._by_slot[slot] = sampler
 
     def draw(self, rows: Sequence[tuple[int, Logits]]) -> dict[int, Drawn]:
-        """The next token of each of these slots from its row of logits; at most one row a slot. Raises StepFailed."""
+        """The next token of each of these slots from its row of logits; at most one row a slot."""
         if self._threads == 1 or sum(len(row) for _, row in rows) < SHARED_FROM:
             return self._drawn(rows)
         parts = [rows[i :: self._threads] for i in range(self._threads)]
@@ -96,13 +97,13 @@ class Sampler:
         self._random = np.random.Generator(np.random.Philox(key=sampling.seed))
 
     def draw(self, logits: Logits) -> Drawn:
-        """The next token of a row of logits, which is left as it is; remembers it. Raises StepFailed for NaN, +inf, and
-        where nothing is allowed.
+        """The next token of a row of logits, which is left as it is; remembers it. Useless for NaN, +inf, and where
+        nothing is allowed: other rows of the step may be sound.
         """
         row = self._changed(logits)
         token = int(row.argmax())  # NaN is the largest of all
         if not math.isfinite(row[token]):
-            raise StepFailed("the model computed no usable logits (NaN or infinite)")
+            return USELESS
         if not self.greedy:
             ids, values = allowed(row, self._how)
             weights = _weights(values, self._how.temperature)
@@ -134,7 +135,7 @@ class Sampler:
             return Drawn(token)
         total = float(logits.max()) + math.log(float(_weights(logits).sum()))
         if not math.isfinite(total):
-            raise StepFailed("the model computed no usable logits (NaN or infinite)")
+            return USELESS
         likeliest = largest(logits, wanted) if wanted else ()
         tops = tuple((int(each), float(logits[each]) - total) for each in likeliest)
         return Drawn(token, float(logits[token]) - total, tops)

@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from worker.engine import Drawn, EngineFacts, Opening, Row, Step
 from worker.pace import PrefillPace, Speed
 from worker.prefix import Prefixes
-from worker.sequence import SCHEMA_ERROR, Key, Sequence, chances_of
+from worker.sequence import ENGINE_ERROR, SCHEMA_ERROR, Key, Sequence, chances_of
 
 REFUSALS_MAX = 16
 """Steps in a row that the KV cache may refuse before the youngest sequence is given up."""
-
-
 FOLLOW_LEAST = 32
 """Tokens that a job must get from another one's prompt to wait for them: about what a step costs whatever is in it."""
+USELESS_LOGITS = "the model computed no usable logits (NaN or infinite)"
 STILL_MAX = 32
 """Steps in a row in which the other one may compute nothing before a job that waits for it goes on by itself."""
+
+
+class CacheSpoilt(Exception):
+    """What one sequence left in the cache makes nonsense of the others: whose fault it is, nobody can tell here."""
 
 
 @dataclass
@@ -54,6 +57,8 @@ class Scheduler:
         self._opens: list[Sequence] = []
         self._pace = PrefillPace(facts.slots, facts.batch_tokens)
         self._refusals = 0
+        self._suspects: set[str] = set()
+        self._unclean = False
         self.speed = Speed()
 
     # --- what is held ------------------------------------------------------------------------------------
@@ -185,10 +190,15 @@ class Scheduler:
         piece: Callable[[int], bytes],
         ends: Callable[[int], bool],
     ) -> list[Sequence]:
-        """Take the step's tokens in; returns every sequence that got a token, those that ended now among them."""
+        """Take the step's tokens in; returns every sequence that got a token, those that ended now among them.
+
+        Raises CacheSpoilt.
+        """
         self._settle_state(step)
         self._refusals = 0
         by_slot = {sequence.slot: sequence for sequence in self._held}
+        bad = {by_slot[slot].lease.job_id for slot, drawn in sampled.items() if drawn.useless}
+        self._look_for_spoilt(bad, sampled)
         decoding = prefilled = 0
         grown: list[Sequence] = []
         for row in step.rows:
@@ -199,7 +209,9 @@ class Scheduler:
             if row.sample:
                 drawn = sampled[row.slot]
                 token = drawn.token
-                if drawn.fault is not None:
+                if drawn.useless:
+                    sequence.fail(ENGINE_ERROR, USELESS_LOGITS)
+                elif drawn.fault is not None:
                     sequence.fail(SCHEMA_ERROR, drawn.fault)
                 else:
                     sequence.take(
@@ -214,6 +226,20 @@ class Scheduler:
         self.speed.measured(len(grown), elapsed_ms)
         self._clear_ended()
         return grown
+
+    def _look_for_spoilt(self, bad: set[str], sampled: dict[int, Drawn]) -> None:
+        """NaN in a cell may reach those who are masked from it (0 × NaN); where a row is sound, it does not.
+
+        So a bad row among sound ones is its job's own, and so are those of one job alone. Where the rows of another job
+        follow, and none was sound in between, the cache is bad. `bad` are the jobs that got useless rows.
+        """
+        self._unclean = self._unclean or bool(bad)
+        if not all(drawn.useless for drawn in sampled.values()):
+            self._suspects.clear()
+            return
+        self._suspects |= bad
+        if len(self._suspects) > 1:
+            raise CacheSpoilt(f"{USELESS_LOGITS}, whoever asks")
 
     def refused(self, step: Step) -> list[Sequence]:
         """The KV cache had no room (its cuts were made all the same): plan smaller. Returns what had to be given up."""
@@ -236,8 +262,8 @@ class Scheduler:
     def _fail(self, sequences: Iterable[Sequence], message: str) -> list[Sequence]:
         failed = list(sequences)
         for sequence in failed:
-            sequence.fail("engine_error", message)
-        self._clear_ended(intact=False)
+            sequence.fail(ENGINE_ERROR, message)
+        self._clear_ended()
         return failed
 
     def _settle_state(self, step: Step) -> None:
@@ -246,8 +272,11 @@ class Scheduler:
         opened = {opening.slot for opening in step.opens}
         self._opens = [s for s in self._opens if s.slot not in opened]
 
-    def _clear_ended(self, *, intact: bool = True) -> None:
-        """Take the ended out; a slot keeps what its job has in the cache, unless that is not `intact`."""
+    def _clear_ended(self) -> None:
+        """Take the ended out; a slot keeps what its job has in the cache, where that is sound.
+
+        Once nobody is left in a cache where NaN has been, all of it is given up: the engine then washes it.
+        """
         for sequence in [s for s in self._held if s.ended]:
             self._held.remove(sequence)
             self._look = True
@@ -255,7 +284,12 @@ class Scheduler:
             self._alone.discard(sequence)
             self._opens = [s for s in self._opens if s is not sequence]
             if sequence.slot is not None:
-                self.prefixes.end(sequence, intact=intact)
+                self.prefixes.end(sequence, intact=sequence.sound)
+        if self._unclean and not any(s.slot is not None for s in self._held):
+            while self.prefixes.give_way():
+                pass
+            self._unclean = False
+            self._suspects.clear()
 
 
 def _opening(sequence: Sequence) -> Opening:

@@ -21,6 +21,7 @@ IMPOSSIBLE = -1000.0
 """The log-probability of a token that cannot be: JSON has no infinity."""
 
 SCHEMA_ERROR = "schema_error"
+ENGINE_ERROR = "engine_error"
 RETRY_TEMPERATURE = 0.7
 """At least so warm is the second try of a typed answer: the first one's choices would only come again."""
 
@@ -79,6 +80,11 @@ class Sequence:
     def ended(self) -> bool:
         """Whether nothing more will be produced."""
         return self.finish is not None or self.failure is not None
+
+    @property
+    def sound(self) -> bool:
+        """Whether what it has in the cache may be of use to others."""
+        return self.failure is None or self.failure.code != ENGINE_ERROR
 
     @property
     def held(self) -> bool:

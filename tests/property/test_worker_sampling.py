@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from herder.brief import Sampling
-from worker.engine import StepFailed
+from worker.engine import Drawn
 from worker.sampling import SHARED_FROM, Sampler, Samplers, allowed, largest
 
 Logits = npt.NDArray[np.float32]
@@ -250,12 +250,31 @@ def test_a_mask_comes_first_and_decides_about_the_end() -> None:
     "how", [Sampling(), DRAWING, replace(DRAWING, top_k=2, typical_p=0.5), Sampling(logprobs=2)]
 )
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_logits_that_mean_nothing_fail_the_step(how: Sampling, bad: float) -> None:
+def test_logits_that_mean_nothing_draw_nothing(how: Sampling, bad: float) -> None:
     row = np.array([1.0, bad, 3.0], np.float32)
-    with pytest.raises(StepFailed, match="no usable logits"):
-        Sampler(how).draw(row)
-    with pytest.raises(StepFailed, match="no usable logits"):
-        Sampler(how).draw(np.full(3, -np.inf, np.float32))
+    assert Sampler(how).draw(row).useless
+    assert Sampler(how).draw(np.full(3, -np.inf, np.float32)).useless
+    assert not Sampler(how).draw(np.array([1.0, -np.inf, 3.0], np.float32)).useless
+
+
+@pytest.mark.parametrize("size", [100, 1 + SHARED_FROM // 3])
+def test_a_row_of_nonsense_is_its_own_slots_alone(size: int) -> None:
+    rng = np.random.default_rng(1)
+    rows = {slot: rng.standard_normal(size, np.float32) for slot in range(3)}
+
+    def drawn() -> dict[int, Drawn]:
+        samplers = Samplers(2)
+        for slot in rows:
+            samplers.open(slot, Sampler(Sampling(temperature=1.0, seed=slot, logprobs=1)))
+        found = samplers.draw(list(rows.items()))
+        samplers.close()
+        return found
+
+    before = drawn()
+    rows[1] = np.full(size, np.nan, np.float32)
+    after = drawn()
+    assert after[1].useless
+    assert (after[0], after[2]) == (before[0], before[2])
 
 
 def test_a_temperature_next_to_nothing_is_none() -> None:
