@@ -21,7 +21,7 @@ from herder.broker import Broker
 from herder.deliveries import Deliveries
 from herder.signatures import new_secret
 
-JOBS = 500
+JOBS = 1500
 PACE_S = 0.02
 WARM_UP = 50
 RATE_JOBS = 500
@@ -119,6 +119,7 @@ async def _process(*module: str, **environment: str) -> AsyncIterator[asyncio.su
     )
     try:
         yield process
+        assert process.returncode is None, f"{module[0]} did not last"
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)

@@ -34,7 +34,7 @@ from herder.settings import Settings
 
 ATTEMPTS_MAX = 100  # of one courier at a time; arq looks at each of them in every poll
 CHORES_MAX = 10  # jobs beside them, so that no number of slow receivers holds up a sweep
-ROUNDS_MAX = 20
+COLLECT_S_MAX = 10  # then the next second's goes on
 CHORE_S_MAX = 20
 FEED_S_MAX = 0.8  # of each second
 TRIES_MAX = 5  # of one arq job: how many couriers may be stopped in the middle of it
@@ -108,7 +108,8 @@ async def collect(ctx: dict[str, Any]) -> None:
     if collecting.locked():
         return  # the one of an earlier second is still at it
     async with collecting:
-        for _ in range(ROUNDS_MAX):
+        until = time.monotonic() + COLLECT_S_MAX
+        while time.monotonic() < until:
             taken = await posting.collect()
             if not await ctx["claims"].more() and taken < CALLBACKS_A_ROUND:
                 return

@@ -28,10 +28,11 @@ from herder.webhooks import (
     undeliverable,
 )
 
-CALLBACKS_A_ROUND = 500
-RECORDS_A_READ = 50
-ANSWER_ENTRIES = 50  # of a script call, and below so many bytes: a settlement waits for the script to end
+CALLBACKS_A_ROUND = 100
+# A settlement waits for whatever Redis is at: so a little at a time, and then Redis is left to others for a while.
+TOGETHER = 5
 ANSWER_BYTES = 100_000
+PAUSE_S = 0.01
 RECORD_TRIES = 3
 RECORD_PAUSE_S = 0.5
 
@@ -71,12 +72,13 @@ class Posting:
         silent: list[Answered] = [(entry, None) for entry, fields in callbacks if "webhook_url" not in fields]
         await self.deliveries.answer(silent)
         told = [callback for callback in callbacks if "webhook_url" in callback[1]]
-        for start in range(0, len(told), RECORDS_A_READ):
-            some = told[start : start + RECORDS_A_READ]
+        for start in range(0, len(told), TOGETHER):
+            some = told[start : start + TOGETHER]
             jobs = await self._jobs(some)
             answered = [(entry, await self._new(fields, jobs)) for entry, fields in some]
             for slice_ in _slices(answered):
                 await self.deliveries.answer(slice_)
+                await asyncio.sleep(PAUSE_S)
         return len(callbacks)
 
     async def _jobs(self, callbacks: Sequence[Callback]) -> Jobs:
@@ -181,7 +183,7 @@ def _slices(answered: Sequence[Answered]) -> Iterator[list[Answered]]:
     size = 0
     for entry, new in answered:
         length = len(new.body) if new else 0
-        if some and (len(some) == ANSWER_ENTRIES or size + length > ANSWER_BYTES):
+        if some and size + length > ANSWER_BYTES:
             yield some
             some, size = [], 0
         some.append((entry, new))
