@@ -36,6 +36,16 @@ Slots = Annotated[int | None, typer.Option("--slots", help="jobs a worker decode
 Ctx = Annotated[int | None, typer.Option("--ctx", help="most tokens (prompt + answer) of one job")]
 Threads = Annotated[int | None, typer.Option("--threads", help="threads of a worker")]
 GpuLayers = Annotated[int | None, typer.Option("--gpu-layers", help="layers on the GPU; -1 for all")]
+Gpu = Annotated[str | None, typer.Option("--gpu", help="0,1: workers on each of the two; 0+1: one over both")]
+TensorSplit = Annotated[
+    str | None, typer.Option("--tensor-split", help="shares of the model of a worker's GPUs, such as 3,1")
+]
+Template = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template", help="chat template: llama-2, chatml or a file, or model=any of these; repeatable"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -60,6 +70,9 @@ def up(  # noqa: PLR0917 (typer reads options from arguments)
     ctx: Ctx = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
+    gpu: Gpu = None,
+    tensor_split: TensorSplit = None,
+    template: Template = None,
 ) -> None:
     """Run a whole herd on this machine: Redis, the API, the courier, the workers. Ctrl-C drains and stops."""
     from herder import up as herd_up
@@ -67,6 +80,7 @@ def up(  # noqa: PLR0917 (typer reads options from arguments)
     settings = load(
         host=host, port=port, data_dir=data_dir, redis_url=redis_url, workers=workers,
         model=tuple(model) if model else None, slots=slots, ctx=ctx, threads=threads, gpu_layers=gpu_layers,
+        gpu=gpu, tensor_split=tensor_split, template=tuple(template) if template else None,
     )  # fmt: skip
     raise typer.Exit(asyncio.run(herd_up.run(settings)))
 

@@ -6,15 +6,18 @@ Flag over environment over file (`.env` in the working directory) over default. 
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePath
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_settings import NoDecode
 
-Pause = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
-"""Seconds, a year at most."""
+from herder.broker_settings import BrokerSettings, split_list
+
+OnOff = Literal["auto", "on", "off"]
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+KV_TYPES: tuple[str, ...] = get_args(KvType)
+Share = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 def model_name(model: str) -> str:
@@ -23,175 +26,15 @@ def model_name(model: str) -> str:
     return name if given else re.sub(r"[^A-Za-z0-9._-]", "-", PurePath(name).name.removesuffix(".gguf"))
 
 
-class Settings(BaseSettings):
+class Settings(BrokerSettings):
     """One object for every process of the herd; each reads the part it needs."""
-
-    model_config = SettingsConfigDict(env_prefix="HERDER_", env_file=".env", extra="ignore", frozen=True)
-
-    # Where things are
-    host: str = Field(default="127.0.0.1", description="address the API listens on")
-    port: int = Field(default=8080, ge=0, le=65535, description="port the API listens on; 0 takes a free one")
-    data_dir: Path = Field(
-        default=Path("herd-data"), description="embedded Redis, the key secret, downloaded models' cache"
-    )
-    redis_url: str = Field(
-        default="", description="redis://, rediss:// or unix:// URL; empty starts an embedded Redis"
-    )
-    redis_prefix: str = Field(
-        default="lh", pattern=r"^[A-Za-z0-9_.-]+$", description="first part of every Redis key"
-    )
-
-    # The price list
-    set_prompt_fee: int = Field(
-        default=10, ge=0, le=10**12, description="credits a prompt costs before its first token"
-    )
-    fee_per_token: int = Field(default=1, ge=0, le=10**9, description="credits a token costs")
-    automatic_multiplier_max: float = Field(
-        default=2.0, ge=1, le=1000, description="highest multiplier that an automatic price may have"
-    )
-    multiplier_max: float = Field(
-        default=100.0, ge=1, le=1000, description="highest multiplier that a bid may have"
-    )
-    last_multiplier_half_life_ms: int = Field(
-        default=60_000,
-        ge=1,
-        description="the last accepted multiplier's excess over 1 halves in this time while the queue is empty",
-    )
-
-    # Order
-    doubling_ms: int = Field(
-        default=3_600_000, ge=0, description="head start in the line that a doubled fee buys"
-    )
-    window_ms: int = Field(
-        default=600_000, ge=0, description="how far an account's own clock may lag behind the time"
-    )
-    lease_skips_max: int = Field(
-        default=16,
-        ge=1,
-        description="times a job may be passed over by smaller ones before room is kept for it",
-    )
-
-    prefix_window_ms: int = Field(
-        default=2_000,
-        ge=0,
-        description="how close in the line jobs stand among which a worker takes those first that begin like what it "
-        "has in its cache; 0 switches it off",
-    )
-    prefix_wait_ms: int = Field(
-        default=100,
-        ge=0,
-        description="how long a job is left to an idle worker that has its beginning in the cache",
-    )
-
-    # Leases
-    lease_ms: int = Field(
-        default=10_000, ge=500, description="a worker that has not renewed for this long loses its jobs"
-    )
-
-    # Limits
-    body_bytes_max: int = Field(default=4_000_000, ge=1_000, description="largest HTTP body")
-    prompt_bytes_max: int = Field(default=500_000, ge=1, description="largest prompt or chat, in UTF-8 bytes")
-    tokens_max: int = Field(default=8_192, ge=1, description="most tokens one job may ask for")
-    tokens_default: int = Field(default=256, ge=1, description="tokens of a quote that names none")
-    stop_strings_max: int = Field(default=16, ge=0, description="most stop strings of a job")
-    stop_bytes_max: int = Field(default=256, ge=1, description="longest stop string, in UTF-8 bytes")
-    metadata_max: int = Field(default=16, ge=0, description="most metadata entries of a job")
-    wait_s_max: int = Field(default=60, ge=1, description="longest long-poll")
-    queue_depth_max: int = Field(
-        default=100_000, ge=1, description="jobs queued for one model before submissions get 503"
-    )
-    redis_memory_watermark: float = Field(
-        default=0.9, gt=0, le=1, description="share of Redis's maxmemory above which submissions get 503"
-    )
-    result_ttl_ms: int = Field(default=86_400_000, ge=1_000, description="how long an ended job can be read")
-    idempotency_ttl_ms: int = Field(
-        default=86_400_000, ge=1_000, description="how long an Idempotency-Key is remembered"
-    )
-    streams_max: int = Field(
-        default=5_000, ge=1, description="open event streams of one process before more get 503"
-    )
-    stream_ping_ms: int = Field(
-        default=15_000, ge=100, description="silence after which a stream gets a keep-alive comment"
-    )
-    stream_send_ms: int = Field(
-        default=30_000, ge=100, description="a stream whose reader takes nothing for this long is dropped"
-    )
-    batch_items_max: int = Field(default=10_000, ge=1, description="most prompts of a batch in one JSON body")
-    batch_upload_items_max: int = Field(
-        default=50_000, ge=1, description="most prompts of a batch uploaded as JSON lines"
-    )
-    batch_bytes_max: int = Field(
-        default=64_000_000,
-        ge=1_000,
-        description="largest body of a batch; HERDER_BODY_BYTES_MAX is for the rest",
-    )
-    refuse_without_worker: bool = Field(
-        default=False, description="refuse a known model that has no live worker, instead of a warning"
-    )
-
-    # Webhooks
-    webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="comma-separated networks and host names that webhooks may reach though they are not public",
-    )
-    webhook_ports: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("80", "443"), description="comma-separated ports that webhooks may go to; * for any"
-    )
-    webhook_schedule_s: Annotated[tuple[Pause, ...], NoDecode] = Field(
-        default=(0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
-        min_length=1,
-        description="comma-separated pauses before each attempt to deliver a webhook; as many attempts as pauses",
-    )
-    webhook_timeout_ms: int = Field(
-        default=15_000, ge=100, description="longest that one attempt to deliver a webhook may take"
-    )
-    webhook_host_concurrency: int = Field(
-        default=8, ge=1, description="attempts at one host at the same time, of one account"
-    )
-    webhook_endpoints_max: int = Field(
-        default=1_000, ge=1, description="webhook addresses (without their query) of one account"
-    )
-    webhook_rotation_ms: int = Field(
-        default=86_400_000, ge=0, description="how long a webhook's old secret still signs beside the new one"
-    )
-    webhook_ttl_ms: int = Field(
-        default=604_800_000,
-        ge=1_000,
-        description="how long a delivery that has ended can be read and redelivered",
-    )
-    public_url: str = Field(
-        default="",
-        description="this herd's address as its callers see it, an http(s) URL, for links in webhooks",
-    )
-
-    # Who may call
-    key_secret: SecretStr = Field(
-        default=SecretStr(""),
-        description="secret of the HMAC of API keys, shared by all replicas; empty makes one in the data directory",
-    )
-    rate_limit_per_minute: int = Field(default=6_000, ge=1, description="requests a minute for one API key")
-    auth_failures_per_minute: int = Field(
-        default=30, ge=1, description="failed authentications a minute from one address"
-    )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="comma-separated origins that browsers may call from; * for any"
-    )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="comma-separated proxy addresses whose X-Forwarded-For is believed"
-    )
-    tls_cert: Path | None = Field(
-        default=None, description="certificate file; with tls_key the API speaks HTTPS"
-    )
-    tls_key: Path | None = Field(default=None, description="private key file of the certificate")
-    demo_credits: int = Field(
-        default=100_000,
-        ge=0,
-        description="credits of the demo account that an embedded herd's first start makes",
-    )
 
     # The workers
     workers: int = Field(
-        default=1, ge=0, le=256, description="workers that `herder up` starts for each model"
+        default=1,
+        ge=0,
+        le=256,
+        description="workers that `herder up` starts for each model, and of each GPU of HERDER_GPU",
     )
     model: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("herd-tiny",),
@@ -202,6 +45,11 @@ class Settings(BaseSettings):
         description="comma-separated SHA-256 digests, or files of them, one a line: with any given, a worker serves "
         "only model files that are on the list",
     )
+    template: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="comma-separated chat templates over those of the model files: llama-2, chatml or a file, for "
+        "every model, or model=any of these for one",
+    )
     slots: int = Field(default=4, ge=1, le=256, description="jobs a worker decodes at once")
     ctx: int = Field(
         default=0,
@@ -211,7 +59,53 @@ class Settings(BaseSettings):
     threads: int = Field(
         default=0, ge=0, description="threads of a worker; 0 shares the cores among the workers"
     )
-    gpu_layers: int = Field(default=0, ge=-1, description="layers on the GPU; -1 for all")
+    threads_prompt: int = Field(
+        default=0, ge=0, description="threads for steps that read prompts; 0 takes as many as HERDER_THREADS"
+    )
+    batch_tokens: int = Field(
+        default=2_048, ge=1, le=65_536, description="most tokens of one step; at least the slots"
+    )
+    ubatch_tokens: int = Field(
+        default=512,
+        ge=1,
+        le=65_536,
+        description="tokens of a step that are computed at once, which costs memory",
+    )
+    flash_attention: OnOff = Field(
+        default="auto", description="attention in one pass: auto (where llama.cpp can), on, off"
+    )
+    kv_type_k: KvType = Field(
+        default="f16", description="type of the keys in the KV cache: " + ", ".join(KV_TYPES)
+    )
+    kv_type_v: KvType = Field(
+        default="f16",
+        description="type of the values in it; one that begins with q or iq needs flash attention",
+    )
+    kv_unified: OnOff = Field(
+        default="auto",
+        description="one KV cache for all jobs of a worker, in which beginnings are shared (auto, on), or a part for "
+        "each slot (off)",
+    )
+    gpu_layers: int = Field(
+        default=0, ge=-1, description="layers on the GPU; -1 for all, which is the default with HERDER_GPU"
+    )
+    gpu: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="comma-separated GPUs, counted as nvidia-smi does: 0,1 for workers on each of the two, 0+1,2+3 for "
+        "workers over two each; empty leaves every worker all of them",
+    )
+    split_mode: Literal["layer", "row", "none"] = Field(
+        default="layer", description="how a worker with several GPUs shares the model out among them"
+    )
+    tensor_split: Annotated[tuple[Share, ...], NoDecode] = Field(
+        default=(),
+        description="comma-separated shares of the model of a worker's GPUs, such as 3,1; empty goes by free memory",
+    )
+    main_gpu: int = Field(
+        default=0,
+        ge=0,
+        description="of a worker's GPUs, counted from 0, the one that does what is not shared out (row), or all (none)",
+    )
     drain_ms: int = Field(
         default=30_000, ge=0, description="how long a stopping worker finishes jobs before it hands them back"
     )
@@ -242,6 +136,80 @@ class Settings(BaseSettings):
     )
     log_json: bool = Field(default=False, description="log JSON lines")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_on_the_gpu(cls, values: Any) -> Any:
+        """Whoever names GPUs, and no layers, wants all there."""
+        if isinstance(values, dict) and values.get("gpu") and "gpu_layers" not in values:
+            return values | {"gpu_layers": -1}
+        return values
+
+    @field_validator("gpu")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """A GPU is one worker's, or with `workers` that of several alike; and something goes there."""
+        wrong = next(
+            (group for group in value if not re.fullmatch(r"\d{1,3}(\+\d{1,3})*", group, re.ASCII)), None
+        )
+        if wrong is not None:
+            raise ValueError(f"{wrong!r} is no GPU; write 0,1 for a worker on each, 0+1 for one over both")
+        numbers = [int(number) for group in value for number in group.split("+")]
+        twice = next((number for number in numbers if numbers.count(number) > 1), None)
+        if twice is not None:
+            raise ValueError(f"GPU {twice} is there twice; for two workers on each GPU set HERDER_WORKERS=2")
+        if value and info.data.get("gpu_layers") == 0:
+            raise ValueError(
+                "no layer goes to the GPU with HERDER_GPU_LAYERS=0; set it to -1, or name no GPU"
+            )
+        return value
+
+    @field_validator("tensor_split")
+    @classmethod
+    def _shares(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        """As many shares as a worker has GPUs, where that is known; never silently without effect."""
+        if not value:
+            return value
+        if info.data.get("split_mode") == "none":
+            raise ValueError("nothing is shared out with HERDER_SPLIT_MODE=none; set that to layer or row")
+        if not any(value):
+            raise ValueError("all shares are 0; give each GPU one, such as 3,1")
+        if info.data.get("gpu_layers") == 0:
+            raise ValueError("no layer goes to a GPU; set HERDER_GPU_LAYERS=-1")
+        for group in info.data.get("gpu", ()):
+            if len(numbers := group.split("+")) != len(value):
+                raise ValueError(
+                    f"{len(value)} shares, and a worker on {len(numbers)} GPU ({group}); write HERDER_GPU as "
+                    f"{'+'.join(map(str, range(len(value))))} for one worker over {len(value)} GPUs"
+                )
+        return value
+
+    @field_validator("main_gpu")
+    @classmethod
+    def _main(cls, value: int, info: ValidationInfo) -> int:
+        """One of those that every worker has."""
+        for group in info.data.get("gpu", ()):
+            if value >= len(group.split("+")):
+                raise ValueError(
+                    f"GPU {value} of a worker with {group}: they are counted from 0 among its own"
+                )
+        return value
+
+    @field_validator("batch_tokens")
+    @classmethod
+    def _a_token_each(cls, value: int, info: ValidationInfo) -> int:
+        """Every job that is being answered takes part in every step."""
+        slots = info.data.get("slots", 1)
+        if value < slots:
+            raise ValueError(f"{value} is less than the {slots} slots, each of which needs one in every step")
+        return value
+
+    @field_validator("kv_type_v")
+    @classmethod
+    def _needs_flash(cls, value: str, info: ValidationInfo) -> str:
+        if value.startswith(("q", "iq")) and info.data.get("flash_attention") == "off":
+            raise ValueError(f"{value} needs flash attention: set HERDER_FLASH_ATTENTION=auto, or take f16")
+        return value
+
     @field_validator("watchdog_ms")
     @classmethod
     def _outlasts_the_lease(cls, value: int, info: ValidationInfo) -> int:
@@ -253,36 +221,7 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("tls_cert", "tls_key", mode="before")
+    @field_validator("model", "model_sha256", "template", "gpu", "tensor_split", mode="before")
     @classmethod
-    def _no_path(cls, value: Any) -> Any:
-        """An empty variable is none."""
-        return None if value == "" else value
-
-    @field_validator("public_url")
-    @classmethod
-    def _public(cls, value: str) -> str:
-        """Empty, or what a job's path can be put behind."""
-        try:
-            parts = urlsplit(value)
-            base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-            usable = base and value.isprintable() and not set(value) & set(" ?#")
-        except ValueError:
-            usable = False
-        if value and not usable:
-            raise ValueError("must be an http:// or https:// URL, such as https://herd.example, or empty")
-        return value
-
-    @field_validator(
-        "model", "model_sha256", "cors_origins", "trusted_proxies", "webhook_allow", "webhook_ports",
-        "webhook_schedule_s",
-        mode="before",
-    )  # fmt: skip
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        """A comma-separated list as it stands in the environment."""
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if isinstance(value, str)
-            else value
-        )
+    def _split_ours(cls, value: Any) -> Any:
+        return split_list(value)

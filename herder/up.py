@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import signal
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from herder import environment
 from herder.apikeys import key_secret
 from herder.bootstrap import FirstKeys, first_keys
 from herder.broker import Broker, connect
@@ -22,29 +22,14 @@ from herder.embedded import EmbeddedRedis, check_server
 from herder.errors import HerderError, SetupError
 from herder.ports import check_port, free_port, reachable
 from herder.settings import Settings, model_name
-from herder.sources import as_environment
 from herder.supervisor import EXIT_FRESH, Child, Print, oom_kills, prefixed_printer
+from herder.turns import Turns
 
 READY_S = 120.0
 API_STOP_S = 10.0
 COURIER_STOP_S = 10.0
 RELEASE_S = 10.0
 HAND_BACK_S = 15.0  # beyond the drain: what a worker may take to hand its jobs back
-
-# Who gets what is written once: in the environment of the children.
-_PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "NO_COLOR",
-    "HF_",
-    "SSL_",
-    "CUDA_",
-    "OMP_",
-)
 
 
 class Herd:
@@ -54,10 +39,12 @@ class Herd:
         port = settings.port or free_port(settings.host)
         self.settings = settings.model_copy(update={"port": port})
         check_names(settings.model)
+        environment.check_gpus(settings.gpu)
         self.keys: FirstKeys | None = None
         self.children: list[Child] = []
         self.broker: Broker | None = None
         self._redis: EmbeddedRedis | None = None
+        self._turns = Turns()
         names = [
             "herd",
             "redis",
@@ -113,6 +100,7 @@ class Herd:
         await asyncio.gather(*(worker.stop(grace_s) for worker in workers))
         await asyncio.gather(*(child.stop(API_STOP_S) for child in others))
         self.children = []
+        self._turns.close()
         if self.broker is not None:
             await self.broker.close()
             self.broker = None
@@ -143,23 +131,23 @@ class Herd:
         return ", ".join(f"{waits[task].name} (exit code {task.result()})" for task in done)
 
     def _worker_count(self) -> int:
-        return self.settings.workers * len(self.settings.model)
+        return self.settings.workers * len(self.settings.model) * max(len(self.settings.gpu), 1)
 
     def _workers(self) -> list[Child]:
-        workers = []
-        for i in range(self._worker_count()):
-            model = self.settings.model[i // self.settings.workers]
-            workers.append(self._worker(f"worker-{i + 1}", model))
-        return workers
+        """Each model on each GPU, so many times; the first ones are the first model's."""
+        gpus, workers = self.settings.gpu or ("",), range(self.settings.workers)
+        wanted = [(model, gpu) for model in self.settings.model for gpu in gpus for _ in workers]
+        return [self._worker(f"worker-{i}", model, gpu) for i, (model, gpu) in enumerate(wanted, 1)]
 
-    def _worker(self, name: str, model: str) -> Child:
+    def _worker(self, name: str, model: str, gpu: str) -> Child:
         """A worker; each start has an id of its own, so that a dead one's jobs can be told from its heir's."""
         current = {"id": "", "oom_kills": ""}
+        lock = self._turns.another()
 
         def command() -> list[str]:
             current["id"] = f"{name}-{secrets.token_hex(4)}"
             current["oom_kills"] = oom_kills()
-            argv = [sys.executable, "-m", "worker.main", "--supervised"]
+            argv = [sys.executable, "-m", "worker.main", "--supervised", "--turn-lock", str(lock)]
             return [*argv, "--id", current["id"], "--model", model]
 
         async def ended_by_itself(code: int) -> bool:
@@ -180,23 +168,15 @@ class Herd:
                     return was_at_work
             return False
 
-        return Child(name, command, self._env(), self.print_line, ended_by_itself)
+        env = environment.of_worker(self._env(), gpu)
+        return Child(name, command, env, self.print_line, ended_by_itself, descriptors=(lock,))
 
     def _child(self, name: str, command: str) -> Child:
         argv = [sys.executable, "-m", "llama_herder.cli.main", command]
         return Child(name, lambda: argv, self._env(), self.print_line)
 
     def _env(self) -> dict[str, str]:
-        """The environment of a child: every setting as it is in force here, whatever its source was."""
-        env = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
-        settings = self.settings
-        if not settings.threads:
-            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-            settings = settings.model_copy(update={"threads": max(1, cores // max(1, self._worker_count()))})
-        for name, value in settings:
-            if value is not None:
-                env[f"HERDER_{name.upper()}"] = as_environment(value)
-        return env | {"PYTHONUNBUFFERED": "1"}
+        return environment.of_child(self.settings, self._worker_count())
 
     async def _until_ready(self) -> None:
         verify = not self.settings.tls_cert

@@ -83,8 +83,9 @@ class EngineFacts:
 
     At most `slots` jobs are decoded at once, each in a slot of its own out of `sequences` (numbered from 0); the other
     slots only keep what is in them. All share `kv_tokens` cells, and a cell that several slots hold counts once. One
-    batch holds at most `batch_tokens`; `trimmable` tells whether a slot can be cut anywhere but at 0, and its first
-    cells shared (not with a recurrent state or a sliding window), which prefix reuse needs.
+    batch holds at most `batch_tokens`; `trimmable` tells whether a slot can be cut anywhere but at 0 (not with a
+    recurrent state or a sliding window), which prefix reuse needs; `shares_cells` whether its first cells can be
+    another slot's too: where not, each slot has cells of its own, enough for `context` tokens, and none only keeps.
     """
 
     slots: int
@@ -93,6 +94,7 @@ class EngineFacts:
     batch_tokens: int
     context: int
     trimmable: bool
+    shares_cells: bool
     vocab_size: int
     max_piece_bytes: int
     template: str | None

@@ -71,7 +71,9 @@ class FakeCells:
 
 
 class FakeEngine:
-    """Slots of bytes. `step_ms` is how long each step pretends to take; `sequences` 0 is two for each slot."""
+    """Slots of bytes. `step_ms` is how long each step pretends to take; `sequences` 0 is two for each slot, one where
+    no cells are shared.
+    """
 
     def __init__(
         self,
@@ -81,8 +83,9 @@ class FakeEngine:
         step_ms: float = 0.0,
         kv_tokens: int = 0,
         sequences: int = 0,
+        shares_cells: bool = True,
     ) -> None:
-        sequences = sequences or 2 * slots
+        sequences = sequences or (2 * slots if shares_cells else slots)
         self.cells = FakeCells(sequences)
         self._scripts: list[list[int]] = [[] for _ in range(sequences)]
         self._sampling = [Sampling() for _ in range(sequences)]
@@ -95,6 +98,7 @@ class FakeEngine:
             batch_tokens=2048,
             context=context,
             trimmable=True,
+            shares_cells=shares_cells,
             vocab_size=257,
             max_piece_bytes=1,
             template=None,
@@ -133,6 +137,7 @@ class FakeEngine:
         for slot, keep in step.trims:
             self.cells.trim(slot, keep)
         for source, target, length in step.copies:
+            assert self._facts.shares_cells, "each slot has cells of its own"
             self.cells.copy(source, target, length)
         for opening in step.opens:
             held = self.cells.tokens[opening.slot]
@@ -149,6 +154,8 @@ class FakeEngine:
             if row.sample:
                 sampled[row.slot] = self._drawn(row.slot, bytes(cells))
         assert self.cells.used <= self._facts.kv_tokens, "the scheduler overfilled the cache"
+        if not self._facts.shares_cells:
+            assert max(map(len, self.cells.tokens)) <= self._facts.context, "the scheduler overfilled a slot"
         return sampled
 
     def _drawn(self, slot: int, cells: bytes) -> Drawn:

@@ -1,6 +1,6 @@
-"""llama.cpp as an engine: one unified KV cache, many sequences in one `llama_decode`, a sampler for each slot.
+"""llama.cpp as an engine: one KV cache, many sequences in one `llama_decode`, a sampler for each slot.
 
-With `batch` beside it the only file that imports llama_cpp. Must not know of jobs, Redis or scheduling.
+With `batch` and `parameters` the only file that imports llama_cpp. Must not know of jobs, Redis or scheduling.
 Native code may abort the process at any time; whatever can be checked before a native call is checked.
 """
 
@@ -22,12 +22,13 @@ import llama_cpp
 import numpy as np
 
 from herder.reasoning import MARKS_BYTES
+from worker import parameters
 from worker.batch import Batch
 from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Row, Step, StepFailed
 from worker.grammar import Grammars
 from worker.sampling import Logits, Sampler, Samplers
+from worker.tuning import Tuning
 
-BATCH_TOKENS = 2048
 SEQUENCES_MAX = 256
 """The most that llama.cpp keeps apart (LLAMA_MAX_SEQ)."""
 KEEPING_LEAST = 32
@@ -52,6 +53,7 @@ class LlamaEngine:
     """A model loaded from a GGUF file, with room for `slots` jobs of up to `context` tokens each.
 
     `context` 0 takes the model's own, at most 4096; `threads` 0 takes every core; `kv_tokens` 0 is slots × context.
+    Raises ModelUnusable with what to do where llama.cpp cannot load the model, or not so.
     """
 
     def __init__(
@@ -63,17 +65,20 @@ class LlamaEngine:
         threads: int = 0,
         gpu_layers: int = 0,
         kv_tokens: int = 0,
+        tuning: Tuning = Tuning(),  # noqa: B008 (frozen)
     ) -> None:
         llama_cpp.llama_backend_init()
         llama_cpp.llama_log_set(_native_log, ctypes.c_void_p(0))
         _log_tail.clear()
-        self._path = path
-        params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers
-        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+        self._path, self._tuning = path, tuning
+        parameters.check_gpus(tuning)
+        self._model = llama_cpp.llama_model_load_from_file(
+            os.fsencode(path), parameters.of_model(gpu_layers, tuning)
+        )
         if not self._model:
             raise ModelUnusable(
                 f"{path}: llama.cpp cannot load it ({_why()}); try another GGUF of this model"
+                + ("" if gpu_layers == 0 else ", or fewer --gpu-layers")
             )
         if not llama_cpp.llama_model_has_decoder(self._model) or llama_cpp.llama_model_has_encoder(
             self._model
@@ -95,21 +100,18 @@ class LlamaEngine:
         self._suspect = False
 
     def _open_context(self, slots: int, kv_tokens: int, threads: int) -> None:
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = kv_tokens
-        params.n_batch = BATCH_TOKENS
-        params.n_seq_max = sequences_for(slots) if self._trimmable() else slots
-        # One token a sequence is sampled: without this, room for the logits of a whole batch is kept. llama.cpp keeps
-        # a row for each sequence at once, and aborts where it is told to keep fewer.
-        params.n_outputs_max = params.n_seq_max
-        params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = True
-        params.no_perf = True
+        self._unified = self._tuning.kv_unified != "off"
+        # Slots that only keep need cells of others.
+        sequences = sequences_for(slots) if self._trimmable() and self._unified else slots
+        params = parameters.of_context(
+            self._tuning, sequences=sequences, kv_tokens=kv_tokens, threads=threads
+        )
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
+            others = self._tuning.unusual
             raise ModelUnusable(
-                f"{self._path}: no memory for {slots} slots and a KV cache of {kv_tokens} tokens ({_why()}); "
-                "lower --slots or --ctx"
+                f"{self._path}: no {slots} slots with a KV cache of {kv_tokens} tokens ({_why()}); "
+                "lower --slots or --ctx" + (f", or change {others}" if others else "")
             )
 
     def _read_pieces(self) -> tuple[list[bytes], int]:
@@ -138,8 +140,10 @@ class LlamaEngine:
             sequences=llama_cpp.llama_n_seq_max(self._context),
             kv_tokens=llama_cpp.llama_n_ctx(self._context),
             batch_tokens=llama_cpp.llama_n_batch(self._context),
-            context=context,
+            # Each slot has a part of its own where the cache is not unified.
+            context=context if self._unified else min(context, llama_cpp.llama_n_ctx_seq(self._context)),
             trimmable=self._trimmable(),
+            shares_cells=self._trimmable() and self._unified,
             vocab_size=len(self._pieces),
             max_piece_bytes=longest,
             template=template.decode("utf-8", "replace") if template else None,
@@ -203,6 +207,8 @@ class LlamaEngine:
             llama_cpp.llama_memory_clear(self._memory, True)
             self._suspect = False
         for source, target, length in step.copies:
+            if not self._unified:  # llama.cpp copies whole parts only, and aborts where it is asked for less
+                raise StepFailed("cells are shared only in a unified KV cache")
             llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
         for opening in step.opens:
             mask = self._grammars.open(opening.slot, opening.schema, opening.tokens)
@@ -210,6 +216,8 @@ class LlamaEngine:
             self._samplers.open(opening.slot, sampler)
         wanted = self._batch.fill(step)
         # Tour 5/8: one llama_decode for every sequence this worker answers; ctypes lets go of the GIL meanwhile.
+        # No abort callback: it would take the GIL at every node of the graph, and a step is short: the scheduler gives
+        # prompts no more tokens than fit its time. A cancel is heard between two steps, a second stop ends the process.
         code = llama_cpp.llama_decode(self._context, self._batch.native)
         if code == 1:
             raise KvFull("llama_decode found no room in the KV cache")

@@ -6,7 +6,6 @@ supervisor whether starting again can help.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import secrets
@@ -16,21 +15,23 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from herder import logs
 from herder.broker import connect
 from herder.doorbell import Doorbell
 from herder.errors import RedisUnavailable, SetupError
+from herder.gpus import seen_by
 from herder.settings import Settings
 from worker import models, sandbox
-from worker.cards import model_card, vocabulary
+from worker.cards import check_template, model_card, template_for, vocabulary
 from worker.digests import read_allowed
 from worker.engine import Engine, ModelUnusable
 from worker.fake import FakeEngine
+from worker.flags import parser, settings_under
 from worker.gguf import Header
 from worker.leases import Leases, RedisGone
 from worker.runner import Options, Runner
+from worker.tuning import wanted_of
+from worker.turn import Turn
 
 EXIT_CRASHED = 1
 EXIT_USAGE = 2
@@ -52,68 +53,53 @@ class Plan:
     settings: Settings
     spec: models.ModelSpec
     allowed: frozenset[str] | None
+    template: str | None
     worker_id: str
     supervised: bool
+    turn: Turn
+    gpus_seen: dict[str, str]
     fake: bool
     fake_step_ms: float
-
-
-def parser() -> argparse.ArgumentParser:
-    """The flags; each falls back to its setting (HERDER_… or `.env`)."""
-    p = argparse.ArgumentParser(prog="herder-worker", description="Serve one model of a herd.")
-    p.add_argument("--model", help="herd-tiny, a .gguf file, hf:owner/repo/file.gguf, or name=any of these")
-    p.add_argument("--name", help="the model's name in the herd (default: the file's)")
-    p.add_argument("--id", help="this worker's id (default: host, process and a random part)")
-    p.add_argument("--data-dir", type=Path, help="where downloaded models are kept")
-    p.add_argument("--redis-url", help="redis://, rediss:// or unix:// URL")
-    p.add_argument("--slots", type=int, help="jobs decoded at once")
-    p.add_argument(
-        "--ctx", type=int, help="most tokens (prompt + answer) of one job; 0: the model's, at most 4096"
-    )
-    p.add_argument("--threads", type=int, help="threads; 0: every core")
-    p.add_argument("--gpu-layers", type=int, help="layers on the GPU; -1: all")
-    p.add_argument("--drain-ms", type=int, help="how long a stopping worker finishes jobs")
-    p.add_argument("--sha256", help="SHA-256 digests that the model file may have, or files of them")
-    p.add_argument(
-        "--sandbox", action="store_true", default=None, help="write nowhere, connect to nothing but Redis"
-    )
-    p.add_argument(
-        "--engine", choices=("llama", "fake"), default="llama", help="fake: scripted answers, for tests"
-    )
-    p.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
-    p.add_argument("--fake-step-ms", type=float, default=0.0, help=argparse.SUPPRESS)
-    return p
 
 
 def read_plan(arguments: list[str]) -> Plan:
     """Flags over settings. Raises ValueError, whose message says what to do."""
     flags = parser().parse_args(arguments)
-    names = {"redis_url": flags.redis_url, "slots": flags.slots, "ctx": flags.ctx, "threads": flags.threads}
-    names |= {"gpu_layers": flags.gpu_layers, "drain_ms": flags.drain_ms, "model_sha256": flags.sha256}
-    names |= {"sandbox": flags.sandbox, "data_dir": flags.data_dir}
-    names["model"] = (flags.model,) if flags.model else None
-    try:
-        settings = Settings(**{name: value for name, value in names.items() if value is not None})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ValueError(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
-        ) from error
+    settings = settings_under(flags)
     if not settings.redis_url:
         raise ValueError("a worker needs a Redis: give --redis-url or HERDER_REDIS_URL, or use `herder up`")
     spec = models.parse_spec(settings.model[0])
     if flags.name:
         spec = models.parse_spec(f"{flags.name}={spec.source}")
-    worker_id = flags.id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    allowed = read_allowed(settings.model_sha256)
     return Plan(
-        settings, spec, allowed, worker_id, flags.supervised, flags.engine == "fake", flags.fake_step_ms
+        settings=settings,
+        spec=spec,
+        allowed=read_allowed(settings.model_sha256),
+        template=template_for(spec.name, settings.template),
+        worker_id=flags.id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        supervised=flags.supervised,
+        turn=Turn(flags.turn_lock),
+        # A supervisor has chosen already what its worker sees.
+        gpus_seen={} if flags.supervised else _gpus_seen(settings.gpu),
+        fake=flags.engine == "fake",
+        fake_step_ms=flags.fake_step_ms,
     )
+
+
+def _gpus_seen(gpus: tuple[str, ...]) -> dict[str, str]:
+    """Variables that show this process its GPUs. Raises ValueError."""
+    if len(gpus) > 1:
+        raise ValueError(
+            f"--gpu {','.join(gpus)} is for {len(gpus)} workers: start one for each, write {'+'.join(gpus)} for one "
+            "over all, or use `herder up`"
+        )
+    return seen_by(gpus[0], os.environ) if gpus else {}
 
 
 def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
     """Find, check and load the model, in the sandbox if there is to be one. Raises ModelUnusable, SandboxError."""
     settings = plan.settings
+    os.environ.update(plan.gpus_seen)
     if plan.fake:
         if settings.sandbox:
             sandbox.enter(sandbox.tcp_port(settings.redis_url))
@@ -124,17 +110,12 @@ def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
     # From here on a stranger's file is read.
     if settings.sandbox:
         sandbox.enter(sandbox.tcp_port(settings.redis_url))
-    header = models.check(path, plan.allowed)
+    wanted = wanted_of(settings)
+    header = models.check(path, plan.allowed, wanted)
     # Native and slow to load: only a worker that has a sound model pays for it.
     from worker.llama import LlamaEngine
 
-    engine_of = LlamaEngine(
-        Path(path),
-        slots=settings.slots,
-        context=settings.ctx,
-        threads=settings.threads,
-        gpu_layers=settings.gpu_layers,
-    )
+    engine_of = LlamaEngine(Path(path), **wanted.arguments)
     engine_of.warm()
     return engine_of, header
 
@@ -145,7 +126,9 @@ async def serve(plan: Plan, engine: Engine, header: Header | None) -> Runner:
     broker = await connect(settings)
     try:
         async with Doorbell(broker.redis) as bell:
-            card = model_card(plan.spec.name, engine.facts)
+            card = model_card(plan.spec.name, engine.facts, plan.template)
+            if plan.template is not None:
+                await check_template(card)
             leases = Leases(broker, plan.worker_id, card, vocabulary(header) if header else None)
             options = Options(
                 lease_ms=settings.lease_ms,
@@ -155,6 +138,7 @@ async def serve(plan: Plan, engine: Engine, header: Header | None) -> Runner:
                 watchdog_ms=settings.watchdog_ms,
                 recycle_jobs=settings.recycle_jobs,
                 recycle_growth_mb=settings.recycle_growth_mb,
+                turn=plan.turn,
             )
             runner = Runner(engine, leases, bell, options)
             loop = asyncio.get_running_loop()

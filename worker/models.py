@@ -18,6 +18,7 @@ from pathlib import Path
 from worker.digests import check_allowed, other_parts
 from worker.engine import ModelUnusable
 from worker.gguf import BadGguf, Header, read_header
+from worker.tuning import Wanted, to_text
 
 BUILT_IN = "herd-tiny"
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
@@ -111,9 +112,10 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def check(path: Path, allowed: frozenset[str] | None = None) -> Header:
+def check(path: Path, allowed: frozenset[str] | None = None, wanted: Wanted = Wanted()) -> Header:  # noqa: B008
     """Everything that can be wrong with the file, found without loading it here; with a list, it is on the list.
 
+    It loads as it is `wanted`, and there is memory for that.
     Raises ModelUnusable.
     """
     try:
@@ -126,14 +128,33 @@ def check(path: Path, allowed: frozenset[str] | None = None) -> Header:
         raise ModelUnusable(f"{path}: {error}; fetch it again or name another .gguf file") from error
     if header.tensors == 0:
         raise ModelUnusable(f"{path}: a vocabulary without a model (no tensors); name a complete .gguf file")
-    _probe(path)
+    _probe(path, wanted)
     return header
 
 
-def _probe(path: Path) -> None:
+def _probe(path: Path, wanted: Wanted) -> None:
     """Load it in a child process: a native abort there is one line here."""
+    code, said = _loaded_apart(path, wanted)
+    if code == 0:
+        return
+    if code < 0 and wanted != Wanted() and _loaded_apart(path, Wanted())[0] == 0:
+        others = f", or change {wanted.tuning.unusual}" if wanted.tuning.unusual else ""
+        raise ModelUnusable(
+            f"{path}: llama.cpp loads it, but not with these settings (signal {-code}); lower --slots or --ctx"
+            + others
+        )
+    if code < 0:
+        raise ModelUnusable(
+            f"{path}: llama.cpp crashed on it (signal {-code}); try another GGUF of this model"
+        )
+    reason = said.strip().splitlines()[-1:] or ["llama.cpp gave no reason"]
+    raise ModelUnusable(reason[0] if str(path) in reason[0] else f"{path}: {reason[0]}")
+
+
+def _loaded_apart(path: Path, wanted: Wanted) -> tuple[int, str]:
+    """The exit code of the child, and what it wrote."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "worker.probe", str(path)],
+        [sys.executable, "-m", "worker.probe", str(path), to_text(wanted)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
     )  # fmt: skip
     with child:
@@ -142,10 +163,4 @@ def _probe(path: Path) -> None:
         except subprocess.TimeoutExpired:
             child.kill()  # and its output is not read to an end that a child of its own may put off
             raise ModelUnusable(f"{path}: llama.cpp has not loaded it within {PROBE_S:.0f} s") from None
-    if child.returncode == 0:
-        return
-    if child.returncode < 0:
-        died = f"llama.cpp crashed on it (signal {-child.returncode})"
-        raise ModelUnusable(f"{path}: {died}; try another GGUF of this model")
-    reason = said.strip().splitlines()[-1:] or ["llama.cpp gave no reason"]
-    raise ModelUnusable(reason[0] if str(path) in reason[0] else f"{path}: {reason[0]}")
+    return child.returncode, said

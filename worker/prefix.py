@@ -1,8 +1,9 @@
 """What the KV cache holds, slot by slot: where a prompt may begin with what is there, and what gives way to it.
 
-A slot is live (a job is in it), kept (what a job has left) or free. Pure bookkeeping over `cells.py`; what the engine
-is to cut and share is collected for the next step. Prompts are compared when a job is to begin, never step by step.
-Must not know of the engine, of time or of who goes first.
+A slot is live (a job is in it), kept (what a job has left) or free. Where slots cannot share cells, a job goes on in
+the very slot that has its beginning. Pure bookkeeping over `cells.py`; what the engine is to cut and share is collected
+for the next step. Prompts are compared when a job is to begin, never step by step. Must not know of the engine, of
+time or of who goes first.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Prefixes:
     def __init__(self, facts: EngineFacts, *, reuse: bool = True) -> None:
         self._kv_tokens = facts.kv_tokens
         self._reuse = reuse and facts.trimmable
+        self._shares = facts.shares_cells
         self.cells = Cells(facts.sequences)
         self._free = list(range(facts.sequences))[::-1]
         self._live: dict[int, tuple[Sequence, bytes]] = {}
@@ -76,7 +78,7 @@ class Prefixes:
             return source, leader
         owner, prompt = owner_of(sequence.lease), packed(sequence.tokens[: sequence.prompt_tokens])
         most = sequence.prompt_tokens - 1
-        for slot, (other, others) in self._live.items():
+        for slot, (other, others) in self._live.items() if self._shares else ():
             if not owner.meets(owner_of(other.lease)):
                 continue
             # Only what is longer than the best so far is looked at closely: of many jobs that begin alike, one.
@@ -109,26 +111,47 @@ class Prefixes:
     def begin(self, sequence: Sequence, source: Source) -> bool:
         """Put a job that fits into a slot, sharing the source's cells; False when no slot can be had in this step."""
         needed = sequence.reserved - source.length
+        if not self._shares:
+            self._begin_there(sequence, source)
+            return True
         if not self._empty_slot(source):
             # Where no slot is to spare, that of the source is.
             return source.length > 0 and not self.copies and self.begin(sequence, NOTHING)
         if not self._make_room(self._kv_tokens - needed, source):
             return False
         slot = self._free.pop()
-        prompt = packed(sequence.tokens[: sequence.prompt_tokens])
-        self._clock += 1
-        reused = 0
         if source.length:
             self.cells.copy(source.slot, slot, source.length)
             self.copies[slot] = source
-            kept = self._kept.get(source.slot)
-            if kept is not None:
-                kept.uses, kept.last, reused = kept.uses + 1, self._clock, source.length
+        self._enter(sequence, slot, source, self._kept.get(source.slot))
+        return True
+
+    def _begin_there(self, sequence: Sequence, source: Source) -> None:
+        """Where slots share no cells: go on in the slot that has the beginning, unless more would be lost than gained.
+
+        Each slot has cells enough for any job, and there is one for each job that is admitted.
+        """
+        if 0 < source.length >= self.cells.length(source.slot) - source.length:
+            slot, kept = source.slot, self._kept.pop(source.slot)
+            self.cells.trim(slot, source.length)
+            self.trims[slot] = source.length
+        else:
+            empty = self._empty_slot(NOTHING)
+            assert empty, "more jobs than slots"
+            slot, kept, source = self._free.pop(), None, NOTHING
+        self._enter(sequence, slot, source, kept)
+
+    def _enter(self, sequence: Sequence, slot: int, source: Source, kept: Kept | None) -> None:
+        """The slot is the job's, with the beginning that it has from what was `kept`, or from a live slot."""
+        prompt = packed(sequence.tokens[: sequence.prompt_tokens])
+        self._clock += 1
+        reused = 0
+        if source.length and kept is not None:
+            kept.uses, kept.last, reused = kept.uses + 1, self._clock, source.length
         self._allowance.began(owner_of(sequence.lease), prompt, source.length, reused)
-        self.cells.extend(slot, needed)
+        self.cells.extend(slot, sequence.reserved - source.length)
         self._live[slot] = sequence, prompt
         sequence.slot, sequence.done, sequence.cached = slot, source.length, source.length
-        return True
 
     def rewind(self, sequence: Sequence) -> None:
         """A job begins its answer anew: only its prompt stays, less the token whose logits are needed."""
@@ -147,7 +170,8 @@ class Prefixes:
         wanted = self._reuse and intact and bool(tokens)
         if not wanted or (not self._pinned(slot) and self._merged(slot, kept)):
             self._drop(slot)
-        self._make_room(self.live_cells + self._allowance.cells, NOTHING)
+        if self._shares:  # else no step passes over what another slot keeps
+            self._make_room(self.live_cells + self._allowance.cells, NOTHING)
 
     def _merged(self, slot: int, kept: Kept) -> bool:
         """Whether another slot holds all of this; what this one holds all of is dropped."""

@@ -30,8 +30,8 @@ class ScriptedHerd(Herd):
         self._flags = ["--engine", "fake", "--fake-step-ms", str(step_ms)]
         super().__init__(settings, lambda name, line: self.lines.append((name, line)))
 
-    def _worker(self, name: str, model: str) -> Child:
-        child = super()._worker(name, model)
+    def _worker(self, name: str, model: str, gpu: str) -> Child:
+        child = super()._worker(name, model, gpu)
         command = child.command
         child.command = lambda: [*command(), *self._flags]
         return child

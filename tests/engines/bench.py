@@ -6,6 +6,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ def a_lease(
 class MeasuredEngine(LlamaEngine):
     """Remembers of each choice how clear it was, and of each step what it held."""
 
-    def __init__(self, path: Path, **more: int) -> None:
+    def __init__(self, path: Path, **more: Any) -> None:
         super().__init__(path, **more)
         self.gaps: dict[int, float] = {}
         self.steps: list[Step] = []

@@ -15,7 +15,7 @@ CLI = CLIENT + "cli/"
 LEAVES = frozenset({
     "brief", "choices", "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
     "scripts", "broker", "replies", "reads", "records", "doorbell", "ledger", "prompts", "reasoning", "logs",
-    "schema_tree", "schema_numbers",
+    "schema_tree", "schema_numbers", "gpus", "templates", "child", "broker_settings", "line",
 })  # fmt: skip
 
 NOT_FOR_CLIENTS = frozenset(
@@ -31,15 +31,16 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "jsonschema": ("worker/answers.py",),
     "jinja2": ("herder/rendering.py",),
     # The counting child reads a vocabulary without a model.
-    "llama_cpp": ("worker/llama.py", "worker/batch.py", "herder/counting_child.py"),
+    "llama_cpp": ("worker/llama.py", "worker/batch.py", "worker/parameters.py", "herder/counting_child.py"),
     "llguidance": ("worker/grammar.py", "herder/schemas_child.py"),
     "numpy": ("worker/llama.py", "worker/batch.py", "worker/sampling.py", "worker/grammar.py"),
     "prometheus_client": ("herder/api/metrics.py",),
-    "pydantic_settings": ("herder/settings.py", "herder/sources.py"),
+    "pydantic_settings": ("herder/settings.py", "herder/broker_settings.py", "herder/sources.py"),
     # The broker is one class in two files; the embedded server is asked whether it is there.
     "redis": (
         "herder/broker.py",
         "herder/reads.py",
+        "herder/line.py",
         "herder/scripts.py",
         "herder/doorbell.py",
         "herder/embedded.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ CALM = replace(OPTIONS, lease_ms=600_000)  # no heartbeat but those that somethi
 class SlowReader(FakeEngine):
     """An engine that takes its time to count a prompt's tokens."""
 
-    def __init__(self, **more: int) -> None:
+    def __init__(self, **more: Any) -> None:
         super().__init__(**more)
         self.reading, self.read = threading.Event(), threading.Event()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from tests.unit.worker_bench import FakeBroker, FakeDoorbell
 from worker.cards import model_card
@@ -19,7 +20,7 @@ OPTIONS = Options(lease_ms=10_000, drain_ms=10_000, queue_bell="queue", worker_b
 class Gate(FakeEngine):
     """A scripted engine whose steps wait until the test lets them through."""
 
-    def __init__(self, **more: int) -> None:
+    def __init__(self, **more: Any) -> None:
         super().__init__(**more)
         self.allowed = asyncio.Event()
         self.loop = asyncio.get_running_loop()
