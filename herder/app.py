@@ -27,6 +27,7 @@ from herder.api import (
 )
 from herder.api.callers import proxy_networks
 from herder.api.envelope import Envelope
+from herder.api.express import Express
 from herder.api.market import Market
 from herder.api.metrics import Metrics
 from herder.api.state import Herd
@@ -80,6 +81,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         app.include_router(part.router)
     problems.install(app, [route for part in parts for route in part.router.routes])
     schema.install(app, settings)
+    app.add_middleware(Express)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

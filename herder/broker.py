@@ -106,8 +106,8 @@ class Broker(reads.Reads):
         }  # fmt: skip
         reply = [text_of(part) for part in await self.scripts.call("submit", arguments, ask.brief.as_json())]
         match reply:
-            case ["OK", position]:
-                return Accepted(ask.job_id, int(position), replayed=False)
+            case ["OK", int(position), int(submitted_ms), int(available)]:
+                return Accepted(ask.job_id, position, False, submitted_ms, available)
             case ["REPLAY", job_id]:
                 return Accepted(str(job_id), 0, replayed=True)
             case ["REPRICE"]:

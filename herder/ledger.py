@@ -18,6 +18,9 @@ RESERVED = frozenset({"available", "held", "mint", "revenue"})
 """The balances of the books, which no account may be called: nobody could tell the two apart in a ledger."""
 
 
+_KEY_FIELDS = ("key_id", "account", "role", "label", "created_ms", "revoked")
+
+
 class Ledger:
     """Accounts on a broker. `key_secret` is the HMAC secret that all replicas share."""
 
@@ -151,9 +154,14 @@ class Ledger:
         """Whose key this is; None for one that is mistyped, unknown or revoked."""
         if not well_formed(secret_key):
             return None
-        fields = await self.broker.hash_of("key", key_hmac(self._secret, secret_key))
-        record = _key(fields) if fields else None
-        return None if record is None or record.revoked else record
+        broker = self.broker
+        found = await broker.scripts.read(
+            "HMGET", broker.keys("key", key_hmac(self._secret, secret_key)), *_KEY_FIELDS
+        )
+        if found[0] is None:
+            return None
+        record = _key({name: value.decode() for name, value in zip(_KEY_FIELDS, found, strict=True)})
+        return None if record.revoked else record
 
     async def throttle(self, subject: str, per_minute: int) -> int:
         """Take one request from a rate limit: 0, or the milliseconds to wait."""

@@ -65,11 +65,16 @@ class Ask:
 
 @dataclass(frozen=True)
 class Accepted:
-    """What submit.lua answered: the job (an earlier one where `replayed`), and its place in line, counted from 0."""
+    """What submit.lua answered: the job (an earlier one where `replayed`), and its place in line, counted from 0.
+
+    Of a job that was taken just now also when that was, and what its account has left to spend.
+    """
 
     job_id: str
     position: int
     replayed: bool
+    submitted_ms: int | None = None
+    available: int | None = None
 
 
 # --- 2. lease.lua → worker -------------------------------------------------------------------------------

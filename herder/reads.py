@@ -13,10 +13,10 @@ from herder.choices import Choice, choices_of
 from herder.clock import Clock
 from herder.keys import Keys
 from herder.lifecycle import Status
+from herder.line import translated
 from herder.pricing import MILLI, Prices, decayed_multiplier, head_start_ms
 from herder.protocol import Event, EventKind, FinishReason, JobRecord, ModelCard, WorkerStats
 from herder.records import ModelState, WorkerState
-from herder.scripts import translated
 from herder.settings import Settings
 
 

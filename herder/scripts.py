@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import json
 import re
-from collections import deque
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any
 
 import redis.asyncio
 import redis.exceptions
+from pydantic_core import to_json
 
 from herder.clock import Clock
-from herder.errors import Overloaded, RedisUnavailable
 from herder.keys import lua_key_functions
+from herder.line import Command, Line, translated
 
 _FOLDER = files("herder") / "lua"
 _FUNCTION = re.compile(r"local function (\w+)\(.*(?:\n(?: .*)?)*\n?(?:^end\n)?", re.MULTILINE)
-LANES = 2  # round trips under way at a time: while one's replies are read, Redis works on the other
-TOGETHER_MAX = 64  # calls in a round trip
-TOGETHER_CHARS_MAX = 1_000_000  # and the length of their texts, past which no other joins them
-WAITING_MAX = 100_000
-WAIT_S = 20.0
 
 
 def script_names() -> list[str]:
@@ -68,137 +60,6 @@ def _key_is_used(line: str, source: str) -> bool:
     return function is None or function[1] + "(" in source
 
 
-def translated(error: redis.exceptions.RedisError) -> Exception:
-    """What a Redis error means to a caller of the broker."""
-    if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
-        return RedisUnavailable(f"Redis cannot be reached: {error}", retry_after=1)
-    text = str(error)
-    if text.startswith(("LOADING", "MASTERDOWN", "READONLY", "UNBLOCKED", "BUSY")):
-        return RedisUnavailable(f"Redis is not ready: {text}", retry_after=1)
-    if "OOM" in text[:40]:
-        return Overloaded("Redis is out of memory; try again later", retry_after=10)
-    return error
-
-
-@dataclass(frozen=True)
-class _Calls:
-    """Calls of one script that somebody waits for: their arguments, and the future list of replies or one error."""
-
-    digest: str
-    argvs: list[tuple[str | bytes, ...]]
-    replies: asyncio.Future[list[Any] | Exception]
-    since: float
-
-
-class _Line:
-    """Where calls wait for one of a few lanes to Redis. Those that wait together share a round trip.
-
-    So a rush costs one write, one read, and at Redis one flush to disk, for many; a lone call goes at once. Whoever
-    gives up waiting here is not sent; what has been sent is done, whether or not anybody waits for the reply.
-    """
-
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
-        self._waiting: deque[_Calls] = deque()
-        self._lanes = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._watch: asyncio.TimerHandle | None = None
-
-    async def ask(self, digest: str, argvs: list[tuple[str | bytes, ...]]) -> list[Any]:
-        """The replies, in order; one that is an error of Redis is among them. Raises RedisUnavailable."""
-        loop = asyncio.get_running_loop()
-        if len(self._waiting) >= WAITING_MAX:
-            raise RedisUnavailable(f"{WAITING_MAX} calls wait for Redis already", retry_after=1)
-        calls = _Calls(digest, argvs, loop.create_future(), loop.time())
-        self._waiting.append(calls)
-        if self._lanes < LANES:
-            self._lanes += 1
-            task = loop.create_task(self._send())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        elif self._watch is None:
-            self._watch = loop.call_later(WAIT_S, self._give_up)
-        replies = await calls.replies
-        if isinstance(replies, Exception):
-            raise replies
-        return replies
-
-    async def close(self) -> None:
-        """End what is under way; whoever still waits is told so."""
-        if self._watch is not None:
-            self._watch.cancel()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        _answer(self._waiting, RedisUnavailable("this connection to Redis is closed", retry_after=1))
-
-    async def _send(self) -> None:
-        """One lane: a round trip after the other while somebody waits."""
-        some: list[_Calls] = []
-        try:
-            while some := self._next():
-                try:
-                    replies = await self._round_trip(
-                        [(calls.digest, argv) for calls in some for argv in calls.argvs]
-                    )
-                except redis.exceptions.RedisError as error:
-                    _answer(some, translated(error))
-                    continue
-                for calls in some:
-                    mine, replies = replies[: len(calls.argvs)], replies[len(calls.argvs) :]
-                    if not calls.replies.done():
-                        calls.replies.set_result(mine)
-        finally:
-            self._lanes -= 1
-            _answer(some, RedisUnavailable("the call to Redis was broken off", retry_after=1))
-
-    def _next(self) -> list[_Calls]:
-        """Who goes together next: from the head of the line, up to the limits of a round trip."""
-        some: list[_Calls] = []
-        room, length = TOGETHER_MAX, 0
-        while self._waiting and room > 0 and length < TOGETHER_CHARS_MAX:
-            calls = self._waiting.popleft()
-            if calls.replies.done():
-                continue
-            some.append(calls)
-            room -= len(calls.argvs)
-            length += sum(len(argv[-1]) for argv in calls.argvs)
-        return some
-
-    async def _round_trip(self, commands: list[tuple[str, tuple[str | bytes, ...]]]) -> list[Any]:
-        if len(commands) == 1:
-            ((digest, argv),) = commands
-            try:
-                return [
-                    await cast(
-                        "Awaitable[Any]", self._client.evalsha(digest, 0, *cast("tuple[str, ...]", argv))
-                    )
-                ]
-            except redis.exceptions.ResponseError as error:
-                return [error]
-        pipe = self._client.pipeline(transaction=False)
-        for digest, argv in commands:
-            pipe.evalsha(digest, 0, *cast("tuple[str, ...]", argv))
-        return list(await pipe.execute(raise_on_error=False))
-
-    def _give_up(self) -> None:
-        """Tell those that have waited too long; Redis hangs."""
-        loop = asyncio.get_running_loop()
-        self._watch = None
-        late = loop.time() - WAIT_S
-        while self._waiting and self._waiting[0].since <= late:
-            _answer([self._waiting.popleft()], RedisUnavailable("Redis does not answer", retry_after=1))
-        if self._waiting:
-            self._watch = loop.call_at(self._waiting[0].since + WAIT_S, self._give_up)
-
-
-def _answer(some: Iterable[_Calls], error: Exception) -> None:
-    for calls in some:
-        if not calls.replies.done():
-            calls.replies.set_result(error)
-
-
 class Scripts:
     """Calls a script by name with named arguments (JSON) and at most one stored text. None values are left out."""
 
@@ -206,17 +67,25 @@ class Scripts:
         self._client = client
         self._prefix = prefix
         self._clock = clock
-        self._line = _Line(client)
+        self._line = Line(client)
         self._sources = {name: script_source(name) for name in script_names()}
         self._digests = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
             for name, text in self._sources.items()
         }
 
-    def _argv(self, arguments: dict[str, Any], text: str | bytes) -> tuple[str | bytes, ...]:
+    def _command(self, name: str, arguments: dict[str, Any], text: str | bytes) -> Command:
         override = self._clock.override_ms()
-        named = json.dumps({k: v for k, v in arguments.items() if v is not None}, ensure_ascii=False)
-        return (self._prefix, "" if override is None else str(override), named, text)
+        named = to_json({name: value for name, value in arguments.items() if value is not None})
+        time = "" if override is None else str(override)
+        return ("EVALSHA", self._digests[name], "0", self._prefix, time, named, text)
+
+    async def read(self, *command: str) -> Any:
+        """The reply to a command that only reads, which shares a round trip with the scripts that wait with it."""
+        (reply,) = await self._line.ask([command])
+        if isinstance(reply, redis.exceptions.RedisError):
+            raise translated(reply) from reply
+        return reply
 
     async def call(self, name: str, arguments: dict[str, Any], text: str | bytes = "") -> Any:
         """Run one script; raises RedisUnavailable, Overloaded, or what Redis said."""
@@ -244,8 +113,7 @@ class Scripts:
             raise translated(error) from error
 
     async def _send(self, name: str, calls: Sequence[tuple[dict[str, Any], str | bytes]]) -> list[Any]:
-        argvs = [self._argv(arguments, text) for arguments, text in calls]
-        return await self._line.ask(self._digests[name], argvs)
+        return await self._line.ask([self._command(name, arguments, text) for arguments, text in calls])
 
     async def close(self) -> None:
         """Break off what is under way. The client is not ours to close."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic_core import to_json
 
 from herder.api.bodies import JobRequest
 from herder.api.callers import Caller
@@ -14,7 +15,7 @@ from herder.api.events import STREAM, CancelOnDisconnect, streamed
 from herder.api.lookup import checked, fields_of, own, position_of
 from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, sold_headers
 from herder.api.problems import declared
-from herder.api.purchase import replayed, submitted
+from herder.api.purchase import record_of, replayed, submitted
 from herder.api.reading import body_of
 from herder.api.schema import json_body
 from herder.api.shapes import Job, Jobs, SubmittedJob
@@ -24,7 +25,7 @@ from herder.api.submission import warning_of
 from herder.errors import Conflict, ContextExceeded, InvalidRequest, NotFound, RedisUnavailable
 from herder.lifecycle import LIVE, Status
 from herder.protocol import Accepted, JobRecord
-from herder.records import AccountRecord, KeyRecord, ModelState
+from herder.records import KeyRecord, ModelState
 
 FALLBACK_POLL_S = 2.0
 
@@ -47,7 +48,6 @@ JobBody = Annotated[JobRequest, Depends(body_of(JobRequest))]
 )
 async def submit(
     request: Request,
-    response: Response,
     key: Caller,
     body: JobBody,
     *,
@@ -56,7 +56,7 @@ async def submit(
         bool, Query(description="answer with the job's events, as `GET /v1/jobs/{job_id}/events` does")
     ] = False,
     cancel_on_disconnect: CancelOnDisconnect = False,
-) -> SubmittedJob | Response:
+) -> Response:
     """Hold the fee and join the line, in one step. Nothing is charged where this is refused.
 
     Offer nothing (the automatic price), a `multiplier`, or a static `fee`; `max_fee` is a ceiling with any of them.
@@ -70,25 +70,29 @@ async def submit(
         with herd.streams.reserved():
             bought = await _bought(herd, key, body, idempotency_key)
             return streamed(request, bought.record, cancels=cancel_on_disconnect, headers=bought.headers)
+    return await sold(herd, key, body, idempotency_key)
+
+
+async def sold(herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None) -> Response:
+    """The answer to a submission that is not streamed: a `SubmittedJob`, written without being checked once more."""
     bought = await _bought(herd, key, body, idempotency_key)
-    response.headers.update(bought.headers)
-    if bought.accepted.replayed or bought.state is None:
+    if bought.state is None:
         fields = await fields_of(herd, bought.record)
     else:
-        fields = job_fields(
-            bought.record, bought.accepted.position, warning_of(bought.state, bought.record.n)
-        )
-    return SubmittedJob(**fields, balance=bought.account.available if bought.account else 0)
+        warning = warning_of(bought.state, bought.record.n)
+        fields = job_fields(bought.record, bought.accepted.position, warning)
+    fields["balance"] = bought.balance
+    return Response(to_json(fields), 202, bought.headers, "application/json")
 
 
 @dataclass(frozen=True)
 class _Bought:
-    """What was accepted; `state` is the model's as it was just then, None where the job is an earlier one."""
+    """What was accepted; `state` is the model's as it was just then, None where the job had to be read again."""
 
     accepted: Accepted
     state: ModelState | None
     record: JobRecord
-    account: AccountRecord | None
+    balance: int
 
     @property
     def headers(self) -> dict[str, str]:
@@ -99,9 +103,11 @@ class _Bought:
 
 async def _bought(herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None) -> _Bought:
     """Submit, or find what this Idempotency-Key has submitted."""
-    accepted, state = await replayed(herd, key, body, idempotency_key), None
+    accepted = await replayed(herd, key, body, idempotency_key)
     if accepted is None:
-        accepted, state = await submitted(herd, key, body, idempotency_key)
+        accepted, state, ask = await submitted(herd, key, body, idempotency_key)
+        if accepted.available is not None:
+            return _Bought(accepted, state, record_of(ask, accepted), accepted.available)
     try:
         record, account = await asyncio.gather(
             herd.broker.job(accepted.job_id), herd.ledger.account(key.account)
@@ -111,7 +117,7 @@ async def _bought(herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key:
         raise RedisUnavailable(detail, retry_after=2, job_id=accepted.job_id) from error
     if record is None:
         raise Conflict(f"the job of this Idempotency-Key, {accepted.job_id}, ended and is no longer kept")
-    return _Bought(accepted, state, record, account)
+    return _Bought(accepted, None, record, account.available if account is not None else 0)
 
 
 @router.get("/{job_id}", response_model=Job, summary="Read a job, or wait for it", responses=declared(

@@ -176,23 +176,24 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     @app.exception_handler(HerderError)
     async def ours(request: Request, error: HerderError) -> Response:
-        return _answer(request, error)
+        return refused(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> Response:
-        return _answer(request, invalid(error.errors()))
+        return refused(request, invalid(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def starlettes(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
             allowed = {"Allow": ", ".join(sorted(_methods(routes, request)))}
-            return _answer(request, MethodNotAllowed(f"{request.method} is not possible here"), allowed)
+            return refused(request, MethodNotAllowed(f"{request.method} is not possible here"), allowed)
         if error.status_code == 404:
-            return _answer(request, NotFound("there is nothing at this address; see /docs"))
-        return _answer(request, BadRequest(str(error.detail)))
+            return refused(request, NotFound("there is nothing at this address; see /docs"))
+        return refused(request, BadRequest(str(error.detail)))
 
 
-def _answer(request: Request, error: HerderError, headers: dict[str, str] | None = None) -> Response:
+def refused(request: Request, error: HerderError, headers: dict[str, str] | None = None) -> Response:
+    """The answer to a request that ended in this error, which is counted."""
     request.app.state.metrics.refusals.labels(error.code).inc()
     return problem(error, request.state.request_id, headers)
 

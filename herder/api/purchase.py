@@ -15,13 +15,48 @@ from herder.api.state import Herd
 from herder.api.submission import ask_of, model_of, prompt_of, refuse_without_worker, request_hash, sale_of
 from herder.broker import PricesChanged
 from herder.errors import IdempotencyConflict, InsufficientFunds, Overloaded, RedisUnavailable
+from herder.lifecycle import Status
 from herder.pricing import MILLI, Prices, affordable_tokens
-from herder.protocol import Accepted, Ask
+from herder.protocol import Accepted, Ask, JobRecord
 from herder.records import KeyRecord, ModelState
 
 PRICE_TRIES = 5
 SEND_TRIES = 3
 SEND_PAUSE_S = 0.2
+
+
+def record_of(ask: Ask, accepted: Accepted) -> JobRecord:
+    """What was accepted just now, as the broker reads it back."""
+    assert accepted.submitted_ms is not None
+    return JobRecord(
+        job_id=ask.job_id,
+        account=ask.account,
+        model=ask.model,
+        status=Status.QUEUED,
+        tokens=ask.tokens,
+        base=ask.terms.base,
+        fee=ask.terms.fee,
+        multiplier_milli=ask.multiplier_milli,
+        attempt=0,
+        submitted_ms=accepted.submitted_ms,
+        started_ms=None,
+        ended_ms=None,
+        cancel_requested=False,
+        captured=None,
+        refunded=None,
+        text=None,
+        finish_reason=None,
+        prompt_tokens=None,
+        completion_tokens=None,
+        cached_tokens=None,
+        error_code=None,
+        error_message=None,
+        metadata=ask.metadata,
+        n=ask.brief.n,
+        webhook_url=ask.webhook.url if ask.webhook is not None else None,
+        marks=ask.marks,
+        typed=ask.brief.schema is not None,
+    )
 
 
 async def replayed(
@@ -46,8 +81,11 @@ async def bought_with(herd: Herd, key: KeyRecord, idempotency_key: str, digest: 
 
 async def submitted(
     herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None
-) -> tuple[Accepted, ModelState]:
-    """Check, render, price and submit; priced again where the list changed meanwhile. The job, and its model."""
+) -> tuple[Accepted, ModelState, Ask]:
+    """Check, render, price and submit; priced again where the list changed meanwhile.
+
+    The job, its model, and what was asked for.
+    """
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
     checked_against(herd.settings, body, body.tokens)
@@ -68,10 +106,9 @@ async def submitted(
             prices=prices,
             tokens=body.tokens,
             chain_key=herd.chain_key,
+            webhook=webhook,
+            idempotency_key=idempotency_key,
         )
-        ask = replace(ask, webhook=webhook)
-        if idempotency_key is not None:
-            ask = replace(ask, idempotency_key=idempotency_key, request_hash=request_hash(body))
         try:
             accepted = await _sent(herd, ask)
         except PricesChanged:
@@ -80,7 +117,7 @@ async def submitted(
         except InsufficientFunds as error:
             raise await _poor(herd, ask, body, prices, error) from None
         herd.metrics.submitted.labels(ask.model).inc()
-        return accepted, state
+        return accepted, state, ask
     raise Overloaded("the prices keep changing; try again", retry_after=1)
 
 
@@ -103,8 +140,9 @@ async def _sent(herd: Herd, ask: Ask) -> Accepted:
                 else "look at GET /v1/jobs"
             )
             raise RedisUnavailable(detail + advice, retry_after=2) from error
-        own = accepted.job_id == ask.job_id
-        return replace(accepted, replayed=accepted.replayed and not own)
+        if accepted.replayed and accepted.job_id == ask.job_id:
+            return replace(accepted, replayed=False)
+        return accepted
     raise AssertionError("the last try returns or raises")
 
 

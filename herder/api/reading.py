@@ -29,9 +29,14 @@ def body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
 
     async def read(request: Request, _: Caller) -> Body:
         _only_known(request)
-        return parsed(model, await _bytes(request), herd_of(request).settings)
+        return await counted_body(request, model)
 
     return read
+
+
+async def counted_body(request: Request, model: type[Body]) -> Body:
+    """The body of a request as a `model`. Raises TooLarge, BadRequest, InvalidRequest."""
+    return parsed(model, await _bytes(request), herd_of(request).settings)
 
 
 def _only_known(request: Request) -> None:
@@ -49,7 +54,7 @@ def admin_body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
     """The same for administrators, so that nobody else's body is read."""
 
     async def read(request: Request, _: Admin) -> Body:
-        return parsed(model, await _bytes(request), herd_of(request).settings)
+        return await counted_body(request, model)
 
     return read
 

@@ -20,7 +20,7 @@ from herder.chains import chain_of
 from herder.errors import ContextExceeded, InvalidRequest, NoWorker, UnknownModel
 from herder.pricing import MILLI, Prices
 from herder.prompts import Chat, bounds, kv_estimate, without_doubled_bos
-from herder.protocol import Ask, ModelCard
+from herder.protocol import Ask, ModelCard, Webhook
 from herder.reasoning import marks_of
 from herder.records import KeyRecord, ModelState
 from herder.settings import model_name
@@ -158,6 +158,8 @@ def ask_of(
     prices: Prices,
     tokens: int,
     chain_key: bytes,
+    webhook: Webhook | None = None,
+    idempotency_key: str | None = None,
 ) -> Ask:
     """The job, with an id."""
     brief = brief_for(body, prompt.text, prompt.schema)
@@ -177,6 +179,9 @@ def ask_of(
         metadata=body.metadata,
         # An answer in a form has no room for reasoning.
         marks=prompt.marks if brief.schema is None else None,
+        idempotency_key=idempotency_key,
+        request_hash="" if idempotency_key is None else request_hash(body),
+        webhook=webhook,
     )
 
 

@@ -18,7 +18,7 @@ local function remember(key, subject)
   call('PEXPIRE', key, A.idempotency_ttl_ms)
 end
 
--- Why this account may not buy from these models for A.fee credits; nil where it may.
+-- Why this account may not buy from these models for A.fee credits; nil where it may, and what it has available.
 local function refused(models)
   local account = call('HMGET', K.account(A.account), 'available', 'suspended')
   if not account[1] then return { 'NO_ACCOUNT' } end
@@ -33,6 +33,7 @@ local function refused(models)
   end
   local available = tonumber(account[1])
   if available < A.fee then return { 'POOR', available } end
+  return nil, available
 end
 
 -- Joins the line and is recorded: a job whose fee is held. `new` has the fields of the record that come from outside;

@@ -2,7 +2,7 @@
 -- Keys: account hash, books, ledger stream, prices hash, models set, model hash, queue zset, clocks zset,
 --       idempotency hash, job hash, input string, events stream, account_jobs zset, sequence.
 -- ARGV[4]: the input that a worker will read, JSON.
--- Replies: {OK, position} | {REPLAY, job} | {CONFLICT} | {NO_ACCOUNT} | {SUSPENDED} | {NO_MODEL, model} | {REPRICE}
+-- Replies: {OK, position, submitted_ms, available} | {REPLAY, job} | {CONFLICT} | {NO_ACCOUNT} | {SUSPENDED} | {NO_MODEL, model} | {REPRICE}
 --          | {FULL, depth} | {POOR, available}
 
 -- 1. The same submission again.
@@ -11,7 +11,7 @@ local remembered, reply = recall()
 if reply then return reply end
 
 -- 2. Every way to say no, before the first write.
-local refusal = refused({ A.model })
+local refusal, available = refused({ A.model })
 if refusal then return refusal end
 
 -- 3. Tour 3/8: the hold, the job, and its place in line; join_line() says which.
@@ -19,4 +19,4 @@ post('hold', A.account, 'available', 'held', A.fee, A.job)
 A.id, A.input = A.job, ARGV[4]
 local position = join_line(A)
 remember(remembered, A.job)
-return { 'OK', position }
+return { 'OK', position, NOW, available - A.fee }

@@ -7,37 +7,33 @@ from typing import Any
 
 import pytest
 
+from herder import line
 from herder.broker import Broker
 from herder.errors import RedisUnavailable
-from herder.scripts import LANES, TOGETHER_MAX, script_names, script_source
+from herder.line import LANES, TOGETHER_MAX
+from herder.scripts import script_names, script_source
 
 CALLS = 3 * TOGETHER_MAX
 
 
 @pytest.fixture
-def round_trips(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many calls each round trip of several had, from now on."""
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many commands each round trip had, from now on."""
     seen: list[int] = []
-    make: Any = broker.redis.pipeline
+    go: Any = line._round_trip
 
-    def pipeline(**options: Any) -> Any:
-        pipe: Any = make(**options)
-        execute = pipe.execute
+    async def counted(connection: Any, commands: list[line.Command]) -> Any:
+        seen.append(len(commands))
+        return await go(connection, commands)
 
-        async def counted(**more: Any) -> Any:
-            seen.append(len(pipe.command_stack))
-            return await execute(**more)
-
-        pipe.execute = counted
-        return pipe
-
-    monkeypatch.setattr(broker.redis, "pipeline", pipeline)
+    monkeypatch.setattr(line, "_round_trip", counted)
     return seen
 
 
 async def test_calls_that_wait_together_share_a_round_trip(broker: Broker, round_trips: list[int]) -> None:
     """Each gets its own reply, and no round trip is larger than its limit."""
     await broker.set_prices(1, 1)
+    round_trips.clear()
     found = await asyncio.gather(*(broker.set_prices(10, fee) for fee in range(CALLS)))
     assert [prices.fee_per_token for prices in found] == list(range(CALLS))
     assert len({prices.version for prices in found}) == CALLS

@@ -1,0 +1,161 @@
+"""Where calls of Redis wait for one of a few lanes to it: those that wait together share a round trip.
+
+Knows connections and replies; not what is asked, nor what a script is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio
+import redis.exceptions
+
+from herder.errors import Overloaded, RedisUnavailable
+
+LANES = 2  # round trips under way at a time: while one's replies are read, Redis works on the other
+TOGETHER_MAX = 64  # calls in a round trip
+TOGETHER_CHARS_MAX = 1_000_000  # and the length of their texts, past which no other joins them
+WAITING_MAX = 100_000
+WAIT_S = 20.0
+
+
+def translated(error: redis.exceptions.RedisError) -> Exception:
+    """What a Redis error means to a caller of the broker."""
+    if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+        return RedisUnavailable(f"Redis cannot be reached: {error}", retry_after=1)
+    text = str(error)
+    if text.startswith(("LOADING", "MASTERDOWN", "READONLY", "UNBLOCKED", "BUSY")):
+        return RedisUnavailable(f"Redis is not ready: {text}", retry_after=1)
+    if "OOM" in text[:40]:
+        return Overloaded("Redis is out of memory; try again later", retry_after=10)
+    return error
+
+
+Command = tuple[str | bytes, ...]
+"""As Redis reads it: its name, and what follows; a long text comes last."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Calls:
+    """Commands that somebody waits for, and the future list of replies or one error."""
+
+    commands: Sequence[Command]
+    replies: asyncio.Future[list[Any] | Exception]
+    since: float
+
+
+class Line:
+    """Where commands wait for one of a few lanes to Redis. Those that wait together share a round trip.
+
+    So a rush costs one write, one read, and at Redis one flush to disk, for many; a lone call goes at once. Whoever
+    gives up waiting here is not sent; what has been sent is done, whether or not anybody waits for the reply.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._pool = client.connection_pool
+        self._waiting: deque[_Calls] = deque()
+        self._lanes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.TimerHandle | None = None
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies, in order; one that is an error of Redis is among them. Raises RedisUnavailable."""
+        loop = asyncio.get_running_loop()
+        if len(self._waiting) >= WAITING_MAX:
+            raise RedisUnavailable(f"{WAITING_MAX} calls wait for Redis already", retry_after=1)
+        calls = _Calls(commands, loop.create_future(), loop.time())
+        self._waiting.append(calls)
+        if self._lanes < LANES:
+            self._lanes += 1
+            task = loop.create_task(self._serve())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif self._watch is None:
+            self._watch = loop.call_later(WAIT_S, self._give_up)
+        replies = await calls.replies
+        if isinstance(replies, Exception):
+            raise replies
+        return replies
+
+    async def close(self) -> None:
+        """End what is under way; whoever still waits is told so."""
+        if self._watch is not None:
+            self._watch.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        _answer(self._waiting, RedisUnavailable("this connection to Redis is closed", retry_after=1))
+
+    async def _serve(self) -> None:
+        """One lane: a round trip after the other while somebody waits, on a connection that it takes for so long."""
+        connection: Any = None
+        some: list[_Calls] = []
+        try:
+            while some := self._next():
+                try:
+                    if connection is None:
+                        connection = await self._pool.get_connection()
+                    replies = await _round_trip(
+                        connection, [each for calls in some for each in calls.commands]
+                    )
+                except redis.exceptions.RedisError as error:
+                    _answer(some, translated(error))
+                    if connection is not None:  # the pool makes it whole again before it gives it to anybody
+                        lost, connection = connection, None
+                        await self._pool.release(lost)
+                    continue
+                for calls in some:
+                    mine, replies = replies[: len(calls.commands)], replies[len(calls.commands) :]
+                    if not calls.replies.done():
+                        calls.replies.set_result(mine)
+        finally:
+            self._lanes -= 1
+            _answer(some, RedisUnavailable("the call to Redis was broken off", retry_after=1))
+            if connection is not None:
+                await self._pool.release(connection)
+
+    def _next(self) -> list[_Calls]:
+        """Who goes together next: from the head of the line, up to the limits of a round trip."""
+        some: list[_Calls] = []
+        room, length = TOGETHER_MAX, 0
+        while self._waiting and room > 0 and length < TOGETHER_CHARS_MAX:
+            calls = self._waiting.popleft()
+            if calls.replies.done():
+                continue
+            some.append(calls)
+            room -= len(calls.commands)
+            length += sum(len(command[-1]) for command in calls.commands)
+        return some
+
+    def _give_up(self) -> None:
+        """Tell those that have waited too long; Redis hangs."""
+        loop = asyncio.get_running_loop()
+        self._watch = None
+        late = loop.time() - WAIT_S
+        while self._waiting and self._waiting[0].since <= late:
+            _answer([self._waiting.popleft()], RedisUnavailable("Redis does not answer", retry_after=1))
+        if self._waiting:
+            self._watch = loop.call_at(self._waiting[0].since + WAIT_S, self._give_up)
+
+
+async def _round_trip(connection: Any, commands: list[Command]) -> list[Any]:
+    """The replies, errors of Redis among them. RedisError: the connection was lost, and is closed."""
+    await connection.send_packed_command(connection.pack_commands(commands))
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response())
+        except redis.exceptions.ResponseError as error:
+            replies.append(error)
+    return replies
+
+
+def _answer(some: Iterable[_Calls], error: Exception) -> None:
+    for calls in some:
+        if not calls.replies.done():
+            calls.replies.set_result(error)
