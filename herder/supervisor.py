@@ -38,7 +38,7 @@ class Child:
 
     `command` makes its arguments anew for each start (so that each has an identity of its own); `ended_by_itself` is
     awaited with the exit code after each end that nobody asked for, before the restart, and says whether the process
-    had been at work: then it starts from the least back-off again, however short its life.
+    had been at work: then it starts from the least back-off again, however short its life. `descriptors` are passed on.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Child:
     env: Mapping[str, str]
     print_line: Print
     ended_by_itself: Callable[[int], Awaitable[bool]] | None = None
+    descriptors: tuple[int, ...] = ()
     restarts: int = 0
     last_line: str = ""
     process: asyncio.subprocess.Process | None = None
@@ -121,6 +122,7 @@ class Child:
                 env=dict(self.env),
                 start_new_session=True,  # Ctrl-C is the supervisor's; it stops its children in order
                 preexec_fn=die_with_parent,
+                pass_fds=self.descriptors,
                 umask=0o077,  # what the herd writes is its owner's business alone
             )
         except OSError as error:

@@ -27,6 +27,7 @@ from worker.reading import read
 from worker.recycle import Recycling
 from worker.scheduler import Scheduler
 from worker.sequence import Key, Sequence, sequences_of
+from worker.turn import Turn
 from worker.watchdog import Watchdog
 
 COALESCE_S = 0.03
@@ -41,7 +42,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """Times in milliseconds, the two channels to listen on, and when to end by itself (0: never)."""
+    """Times in milliseconds, the two channels to listen on, and when to end by itself (0: never), in its `turn`."""
 
     lease_ms: int
     drain_ms: int
@@ -50,6 +51,7 @@ class Options:
     watchdog_ms: int = 0
     recycle_jobs: int = 0
     recycle_growth_mb: int = 0
+    turn: Turn = Turn()  # noqa: RUF009 (it has no state of its own)
 
 
 class Runner:
@@ -63,21 +65,18 @@ class Runner:
         options: Options,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._engine = engine
-        self._leases = leases
+        self._engine, self._leases = engine, leases
         self._bell, self._options = bell, options
         self._scheduler = Scheduler(engine.facts)
-        self._outbox = Outbox()
+        self._outbox, self._intake = Outbox(), Intake()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._intake = Intake()
         self._jobs_done, self._leasing = 0, False
         self._progress = Progress(now)
-        self._work, self._room = asyncio.Event(), asyncio.Event()
-        self._fresh, self._urgent = asyncio.Event(), asyncio.Event()
+        self._work, self._room, self._fresh, self._urgent = (asyncio.Event() for _ in range(4))
         self._pulse = Pulse(self, leases, options.lease_ms)
         self._drain = Drain(options.drain_ms)
         self._watchdog = Watchdog(self._progress, lambda: self._unfinished, options.watchdog_ms)
-        self._recycling = Recycling(options.recycle_jobs, options.recycle_growth_mb)
+        self._recycling = Recycling(options.recycle_jobs, options.recycle_growth_mb, turn=options.turn)
 
     # --- from outside ------------------------------------------------------------------------------------
 
@@ -139,6 +138,7 @@ class Runner:
     async def run(self) -> None:
         """Serve until stopped. Raises RedisGone, or whatever broke: a worker that is in doubt ends."""
         await self._leases.register(self.stats)
+        self._recycling.fresh()
         loops = [self._decode_loop(), self._report_loop(), self._pulse.renewing(), self._pulse.telling()]
         loops += [on_queue(self._bell, self._options.queue_bell, self._room.set), self._watchdog.watching()]
         loops += [on_message(self._bell, self._options.worker_bell, self._cancel, self._pulse.hurry)]

@@ -6,10 +6,12 @@ Real processes under the real supervisor; the scripted engine dies, hangs, or ke
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
 from herder.lifecycle import Status
+from llama_herder import Job
 from tests.e2e.books import closed_books
 from tests.e2e.parts import in_parts
 from tests.e2e.scripted import ScriptedHerd, scripted_herd
@@ -25,6 +27,8 @@ ENDS = {
     "[[hang]]": "ended with exit code 5",
     "[[seize]]": "ended with exit code 1",
 }
+
+LEAVES_OR_SERVES = re.compile(r"has left for a fresh process|\bserving\b")
 
 
 def restarts(herd: ScriptedHerd) -> dict[str, int]:
@@ -69,16 +73,26 @@ async def test_a_job_that_finds_no_fault_after_a_crash_of_its_neighbour_goes_on_
     assert answer.text == alone.text
 
 
-async def test_workers_make_room_for_fresh_ones_and_nobody_notices() -> None:
-    async with scripted_herd(workers=2, recycle_jobs=4, lease_ms=2_000, watchdog_ms=30_000) as herd:
+async def test_workers_make_room_for_fresh_ones_one_at_a_time_and_nobody_notices() -> None:
+    async with scripted_herd(
+        workers=2, recycle_jobs=4, lease_ms=2_000, watchdog_ms=30_000, log_level="info"
+    ) as herd:
+        jobs: list[Job] = []
+        ended: list[Job] = []
         async with herd.client() as client, asyncio.timeout(LIMIT_S):
-            jobs = [await client.submit(f"question {i}", tokens=20) for i in range(40)]
-            ended = [await client.wait(job, LIMIT_S) for job in jobs]
+            while sum(restarts(herd).values()) < 5:
+                some = [await client.submit(f"question {i}", tokens=20) for i in range(8)]
+                jobs += some
+                ended += [await client.wait(job, LIMIT_S) for job in some]
         records = await herd.records([job.id for job in jobs])
         fresh = restarts(herd)
     assert [job.status for job in ended] == ["succeeded"] * len(jobs)
     assert {record.attempt for record in records.values()} == {1}
-    assert fresh["worker-1"] + fresh["worker-2"] >= 5
+    moves = [(name, "serving" in line) for name, line in herd.lines if LEAVES_OR_SERVES.search(line)]
+    left = [i for i, (_, serving) in enumerate(moves) if not serving]
+    assert all(moves[i + 1] == (moves[i][0], True) for i in left[:-1]), (
+        "the next leaves once the heir is at work"
+    )
     assert len(herd.said("has left for a fresh process")) == fresh["worker-1"] + fresh["worker-2"]
     assert herd.said("is started again") == herd.said("ended with") == []
 

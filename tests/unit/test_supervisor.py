@@ -16,7 +16,9 @@ import pytest
 import worker.main
 from herder import supervisor
 from herder.supervisor import Child, oom_kills, prefixed_printer
+from herder.turns import Turns
 from tests.e2e.herd import alive, until
+from worker.turn import Turn
 
 WAIT_S = 60.0
 
@@ -253,3 +255,36 @@ def test_the_kernels_count_of_kills_for_want_of_memory() -> None:
     assert oom_kills() == before
     counted = sys.platform == "linux" and "\noom_kill " in Path("/proc/vmstat").read_text("ascii")
     assert bool(before) == counted
+
+
+async def test_a_turn_is_held_until_the_heir_of_who_took_it_is_at_work(tmp_path: Path) -> None:
+    """Whatever becomes of the first, and of an heir that dies before it is."""
+    turns, said, life = Turns(), Said(), tmp_path / "life"
+    lock, other = turns.another(), Turn(turns.another())
+    code = f"""
+import os, pathlib, sys, threading
+from worker.turn import Turn
+turn, life, told = Turn({lock}), pathlib.Path({str(life)!r}), pathlib.Path({str(tmp_path / "told")!r})
+lives = int(life.read_text()) if life.exists() else 0
+life.write_text(str(lives + 1))
+if lives == 0:
+    sys.exit(6 if turn.take() else 1)
+if lives == 1:
+    os.kill(os.getpid(), 9)
+os.mkfifo(told)
+print("loading")
+told.read_text()
+turn.over()
+print("at work")
+threading.Event().wait()
+"""
+    try:
+        async with started(code, said, descriptors=(lock,)) as child:
+            await said.until(lambda lines: "loading" in lines)
+            assert child.restarts == 2
+            assert not other.take()
+            (tmp_path / "told").write_text("go on")
+            await said.until(lambda lines: "at work" in lines)
+            assert other.take()
+    finally:
+        turns.close()
