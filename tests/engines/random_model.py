@@ -33,13 +33,16 @@ CONTEXT = 2048
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a model is, and so how slow; `mute` tokens at the vocabulary's start are never the likeliest."""
+    """How large a model is, and so how slow; `mute` tokens at the vocabulary's start are never the likeliest, and what
+    is computed from the token `poison` is NaN.
+    """
 
     embedding: int = 64
     layers: int = 2
     heads: int = 4
     feed_forward: int = 128
     mute: int = 0
+    poison: int | None = None
 
 
 SMALL = Shape()
@@ -146,6 +149,8 @@ def _tensors(vocab_size: int, shape: Shape, rng: np.random.Generator) -> dict[st
         "output.weight": weight(vocab_size, shape.embedding),
     }
     tensors["output.weight"][: shape.mute] = 0
+    if shape.poison is not None:
+        tensors["token_embd.weight"][shape.poison] = np.nan
     for i in range(shape.layers):
         tensors |= {
             f"blk.{i}.attn_norm.weight": ones,
