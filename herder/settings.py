@@ -163,6 +163,16 @@ class Settings(BrokerSettings):
             )
         return value
 
+    @field_validator("split_mode")
+    @classmethod
+    def _all_of_them(cls, value: str, info: ValidationInfo) -> str:
+        several = [group for group in info.data.get("gpu", ()) if "+" in group]
+        if value == "none" and several:
+            raise ValueError(
+                f"none uses one GPU of {several[0]}; set layer or row, or name one for each worker"
+            )
+        return value
+
     @field_validator("tensor_split")
     @classmethod
     def _shares(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:

@@ -34,6 +34,7 @@ SEQUENCES_MAX = 256
 KEEPING_LEAST = 32
 KEEPING_A_SLOT = 3
 """Sequences that only keep what jobs have left, for each that is decoded. A sequence costs room for a row of logits."""
+KV_TOKENS_MAX = 2**31 - 1
 ERROR_LEVEL = 4
 CONTEXT_DEFAULT_MAX = 4096
 
@@ -100,6 +101,10 @@ class LlamaEngine:
         self._suspect = False
 
     def _open_context(self, slots: int, kv_tokens: int, threads: int) -> None:
+        if kv_tokens > KV_TOKENS_MAX:
+            raise ModelUnusable(
+                f"{self._path}: a KV cache of {kv_tokens} tokens is more than llama.cpp counts; lower --slots or --ctx"
+            )
         self._unified = self._tuning.kv_unified != "off"
         # Slots that only keep need cells of others.
         sequences = sequences_for(slots) if self._trimmable() and self._unified else slots

@@ -54,6 +54,9 @@ class MeasuredEngine(LlamaEngine):
         self.steps: list[Step] = []
         self.logits: dict[int, npt.NDArray[np.float32]] = {}
         tokens = self.tokenize("Tell me about llamas and shepherds and hills. " * 20)[:LONG]
+        if self.facts.batch_tokens < LONG:  # nothing is to be measured, only to be answered
+            self.noise, self.clear = 0.0, CLEAR_LEAST
+            return
         self.noise = float(np.abs(self.last_logits(tokens) - self.last_logits(tokens, cut=CUT)).max())
         self.clear = max(CLEAR_LEAST, NOISE_FACTOR * self.noise)
 

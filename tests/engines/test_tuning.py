@@ -1,0 +1,154 @@
+"""llama.cpp as settings ask for it: what they change, what they must not, and what is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engines.bench import Driver, MeasuredEngine, a_lease
+from worker.engine import ModelUnusable, Step, StepFailed
+from worker.main import EXIT_BAD_MODEL, EXIT_USAGE, run
+from worker.models import check
+from worker.tuning import Tuning, Wanted, from_text, to_text
+
+HERD_TINY = Path(str(files("herder") / "models" / "herd-tiny.gguf"))
+LONG = "Once upon a time there was a shepherd who had many llamas, and each of the llamas had a name. " * 6
+PROMPTS = ("What is the capital of France?", LONG, "x", "The quick brown fox jumps over the lazy dog.")
+REDIS = ("--redis-url", "redis://127.0.0.1:1")
+
+Open = Callable[..., MeasuredEngine]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Opens the built-in model with four slots of 512 tokens, tuned so; closed at the end."""
+    engines: list[MeasuredEngine] = []
+
+    def opening(**tuning: object) -> MeasuredEngine:
+        tuned = Tuning(**tuning)  # type: ignore[arg-type]
+        engines.append(MeasuredEngine(HERD_TINY, slots=4, context=512, threads=1, tuning=tuned))
+        return engines[-1]
+
+    yield opening
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def without_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty folder, on a machine that has none, or shows none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("worker.main.seen_by", lambda gpus, environment: {})
+
+
+def moved(one: MeasuredEngine, other: MeasuredEngine) -> float:
+    """How far the logits after the prompts are from each other, at most."""
+    tokens = [one.tokenize(prompt) for prompt in PROMPTS]
+    return max(float(np.abs(one.last_logits(t) - other.last_logits(t)).max()) for t in tokens)
+
+
+def test_flash_attention_changes_the_rounding_and_no_more(opened: Open) -> None:
+    on, off = opened(flash_attention="on"), opened(flash_attention="off")
+    assert 0 < moved(on, off) < on.clear
+    # The control: other tokens move them far more.
+    a, b = (on.last_logits(on.tokenize(prompt)) for prompt in PROMPTS[:2])
+    assert np.abs(a - b).max() > 10 * on.clear
+
+
+@pytest.mark.parametrize(("kind", "most"), [("bf16", 1), ("q8_0", 1), ("q4_0", 6), ("iq4_nl", 6)])
+def test_the_type_of_the_cache_is_what_was_asked_for(opened: Open, kind: str, most: float) -> None:
+    plain, other = opened(), opened(kv_type_k=kind, kv_type_v=kind)
+    assert 0 < moved(plain, other) < most * plain.clear
+    answers = Driver(other).run(*(a_lease(prompt) for prompt in PROMPTS))
+    assert all(answer.text for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "tuning", [{"batch_tokens": 32}, {"ubatch_tokens": 16}, {"batch_tokens": 5, "ubatch_tokens": 2}]
+)
+def test_a_prompt_longer_than_a_batch_is_answered_the_same(opened: Open, tuning: dict[str, int]) -> None:
+    plain, small = opened(), opened(**tuning)
+    assert len(plain.tokenize(LONG)) > 100
+    assert small.facts.batch_tokens == tuning.get("batch_tokens", 2_048)
+    asked = [a_lease(prompt, tokens=12) for prompt in PROMPTS]
+    answers = Driver(small).run(*asked)
+    assert max(sum(len(row.tokens) for row in step.rows) for step in small.steps) <= small.facts.batch_tokens
+    expected = Driver(plain).run(*(a_lease(prompt, tokens=12) for prompt in PROMPTS))
+    assert [answer.text[:8] for answer in answers] == [answer.text[:8] for answer in expected]
+
+
+def test_a_cache_in_parts_answers_as_a_unified_one(opened: Open) -> None:
+    whole, parts = opened(), opened(kv_unified="off")
+    assert (whole.facts.shares_cells, parts.facts.shares_cells) == (True, False)
+    assert (parts.facts.sequences, parts.facts.kv_tokens, parts.facts.context) == (4, 2_048, 512)
+    assert whole.facts.sequences > 4
+    driver = Driver(parts)
+    answers = driver.run(*(a_lease(prompt, tokens=12) for prompt in PROMPTS))
+    expected = Driver(whole).run(*(a_lease(prompt, tokens=12) for prompt in PROMPTS))
+    assert [answer.text[:8] for answer in answers] == [answer.text[:8] for answer in expected]
+    # The next turn goes on in the slot of the last one; each of four can be as long as the context.
+    (again,) = driver.run(a_lease(LONG + "And then", tokens=4))
+    assert again.cached > 100
+    full = [a_lease(f"{i} " + LONG, tokens=512 - len(parts.tokenize(f"{i} " + LONG))) for i in range(4)]
+    assert all(answer.finish is not None for answer in driver.run(*full))
+    assert not any(step.copies for step in parts.steps)
+
+
+def test_a_copy_between_parts_never_reaches_native_code(opened: Open) -> None:
+    with pytest.raises(StepFailed, match="unified"):
+        opened(kv_unified="off").step(Step((), copies=((0, 1, 4),)))
+
+
+def test_memory_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(ModelUnusable) as caught:
+        check(HERD_TINY, wanted=Wanted(slots=16, context=20_000_000))
+    said = str(caught.value)
+    assert "allocate" in said
+    assert "lower --slots or --ctx" in said
+    assert "\n" not in said
+    assert check(HERD_TINY, wanted=Wanted(slots=16, context=1_000)).tensors > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (
+            ("--kv-type-v", "q8_0", "--flash-attention", "off"),
+            EXIT_USAGE,
+            "kv_type_v: q8_0 needs flash attention",
+        ),
+        (("--kv-type-k", "q9"), EXIT_USAGE, "'q8_0'"),
+        (("--flash-attention", "perhaps"), EXIT_USAGE, "flash_attention"),
+        (("--slots", "8", "--batch-tokens", "7"), EXIT_USAGE, "batch_tokens: 7 is less than the 8 slots"),
+        (("--gpu", "0"), EXIT_BAD_MODEL, "llama.cpp sees none"),
+        (("--gpu-layers", "-1", "--tensor-split", "3,1"), EXIT_BAD_MODEL, "llama.cpp sees none"),
+        (("--gpu-layers", "-1", "--split-mode", "none", "--main-gpu", "2"), EXIT_BAD_MODEL, "sees none"),
+        (("--template", "nowhere.jinja"), EXIT_USAGE, "name a Jinja file, or llama-2"),
+    ],
+)
+@pytest.mark.usefixtures("without_gpus")
+def test_what_cannot_be_is_refused_at_the_start(
+    capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], code: int, said: str
+) -> None:
+    assert run([*REDIS, *flags]) == code
+    heard = capsys.readouterr().err
+    assert said in heard
+    assert heard.startswith("herder-worker: ")
+    assert heard.count("\n") == 1
+
+
+def test_more_tokens_than_llama_cpp_can_count_are_refused() -> None:
+    # 2**32 and 256 more: cut to 32 bits it would be a small cache.
+    with pytest.raises(ModelUnusable, match="lower --slots or --ctx"):
+        MeasuredEngine(HERD_TINY, slots=16, context=2**28 + 16)
+
+
+def test_a_child_reads_what_it_was_told() -> None:
+    wanted = Wanted(3, 99, 2, -1, Tuning(tensor_split=(3.0, 1.0), kv_type_k="q8_0"))
+    assert from_text(to_text(wanted)) == wanted
+    assert wanted.tuning.unusual == "--kv-type-k, --tensor-split"

@@ -1,0 +1,84 @@
+"""A KV cache in parts, one for each slot: no cell is shared, and a job goes on where its beginning is."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.unit.prefix_bench import SYSTEM, Bench
+from worker.fake import FakeEngine
+from worker.scheduler import Scheduler
+
+
+class PartsBench(Bench):
+    """Slots that share nothing."""
+
+    def __init__(self, *, slots: int = 2, context: int = 400) -> None:
+        super().__init__(slots=slots, context=context)
+        self.engine = FakeEngine(slots=slots, context=context, shares_cells=False)
+        self.scheduler = Scheduler(self.engine.facts)
+
+
+def test_a_chat_goes_on_in_its_own_slot() -> None:
+    bench = PartsBench()
+    first = bench.run(SYSTEM + "one", tokens=20)
+    other = bench.run("Something else altogether, and long enough.", tokens=20)
+    turn = SYSTEM + "one" + first.text + " and two"
+    again = bench.run(turn, tokens=5)
+    # The last token of an answer is not decoded until something follows it.
+    assert again.cached == len(SYSTEM + "one" + first.text) - 1
+    assert (other.cached, bench.scheduler.prefixes.copies) == (0, {})
+    assert not any(step.copies for step in bench.engine.steps)
+
+
+def test_jobs_that_begin_alike_do_not_wait_for_each_other() -> None:
+    bench = PartsBench(slots=3)
+    jobs = [bench.admit(SYSTEM * 3 + str(i)) for i in range(3)]
+    bench.step()
+    assert {job.slot for job in jobs} == {0, 1, 2}
+    bench.finish()
+    assert [job.cached for job in jobs] == [0, 0, 0]
+    assert all(len(job.text) == 5 for job in jobs)
+
+
+def test_what_is_worth_more_than_the_beginning_is_not_cut_for_it() -> None:
+    bench = PartsBench(slots=2)
+    long = bench.run(SYSTEM * 4 + "a long chat", tokens=30)
+    short = bench.run(SYSTEM[:40] + "something short", tokens=2)
+    assert short.cached == 0
+    again = bench.run(SYSTEM * 4 + "a long chat" + long.text + "?", tokens=2)
+    assert again.cached >= len(SYSTEM * 4)
+
+
+def test_every_job_has_room_however_full_the_slots_are() -> None:
+    # The engine asserts that no slot is overfilled and that nothing is copied.
+    bench = PartsBench(slots=3, context=120)
+    shuffled = random.Random(7)
+    done = 0
+    for _ in range(600):
+        if bench.scheduler.free_slots and shuffled.random() < 0.7:
+            size = shuffled.randrange(1, 100)
+            bench.admit((SYSTEM * 2)[:size], tokens=min(120 - size, shuffled.randrange(1, 90)))
+            done += 1
+        if bench.scheduler.held:
+            bench.step()
+            assert bench.scheduler.prefixes.cells.used <= bench.engine.facts.kv_tokens
+    bench.finish()
+    assert done > 10
+
+
+def test_only_its_own_account_goes_on_in_a_slot() -> None:
+    bench = PartsBench(slots=1)
+    bench.run(SYSTEM, account="alice")
+    assert bench.run(SYSTEM + "x", account="bob").cached == 0
+    assert bench.run(SYSTEM + "y", account="bob").cached == len(SYSTEM)
+
+
+def test_an_engine_of_parts_refuses_a_copy() -> None:
+    bench = Bench(slots=2, sequences=2)
+    bench.engine = FakeEngine(slots=2, context=400, shares_cells=False)
+    bench.run(SYSTEM)
+    bench.admit(SYSTEM + "again")
+    with pytest.raises(AssertionError, match="cells of its own"):
+        bench.step()
