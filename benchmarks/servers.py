@@ -2,7 +2,8 @@
 
 With the same model, slots, context, threads and OpenMP policy. Of llama-server's own settings the best of a small grid
 are taken, by what a benchmark measures with each. What is compared can be changed by the environment, for machines
-with a GPU: BENCH_MODEL (`100m` or `8b`), BENCH_GPU_LAYERS, BENCH_THREADS, BENCH_CLIENTS (of `throughput`).
+with a GPU: BENCH_MODEL (`100m` or `8b`), BENCH_GPU_LAYERS, BENCH_THREADS, BENCH_CLIENTS (of `throughput`), and for
+the worker's side BENCH_KV_UNIFIED (HERDER_KV_UNIFIED).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.e2e.herd import herd
 
 MODEL = os.environ.get("BENCH_MODEL", "100m")
 GPU_LAYERS = int(os.environ.get("BENCH_GPU_LAYERS", "0"))
+KV_UNIFIED = os.environ.get("BENCH_KV_UNIFIED", "auto")
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 THREADS = int(os.environ.get("BENCH_THREADS") or CORES)
 CLIENTS = tuple(map(int, os.environ.get("BENCH_CLIENTS", "1,4,16").split(",")))
@@ -61,6 +63,7 @@ def ring(slots: int, context: int, *options: str, **settings: object) -> Iterato
     """A whole herd: `slots` of a worker, of `context` tokens each; `settings` over those of the herd."""
     ours: dict[str, object] = {
         "model": f"{NAME}={model(MODEL)}", "slots": slots, "ctx": context, "gpu_layers": GPU_LAYERS,
+        "kv_unified": KV_UNIFIED,
         "demo_credits": CREDITS, "rate_limit_per_minute": 10**6, "log_level": "warning", "prompt_bytes_max": 10**6,
     }  # fmt: skip
     ours |= {"threads": THREADS} | settings
