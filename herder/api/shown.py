@@ -69,7 +69,7 @@ def _result(record: JobRecord, text: str, *, chances: bool) -> Result:
     choices = [
         Choice(
             text=parts[i].text,
-            output=_output(record, choice.text),
+            output=_output(record, choice.text, choice.finish_reason),
             reasoning=parts[i].reasoning or None,
             finish_reason=FinishReason(choice.finish_reason or FinishReason.CANCELLED),
             completion_tokens=choice.completion_tokens,
@@ -79,7 +79,7 @@ def _result(record: JobRecord, text: str, *, chances: bool) -> Result:
     ]
     return Result(
         text=first.text,
-        output=_output(record, text),
+        output=_output(record, text, record.finish_reason),
         reasoning=first.reasoning or None,
         finish_reason=record.finish_reason or FinishReason.CANCELLED,
         prompt_tokens=record.prompt_tokens or 0,
@@ -90,9 +90,9 @@ def _result(record: JobRecord, text: str, *, chances: bool) -> Result:
     )
 
 
-def _output(record: JobRecord, text: str) -> Any:
-    """What a typed answer is; its worker has checked it. Of a cancelled one there may be only a part."""
-    if not record.typed:
+def _output(record: JobRecord, text: str, finish_reason: str | None) -> Any:
+    """What a typed answer is; its worker has checked it. Of a cancelled one there may be only a part: 1 of 12."""
+    if not record.typed or finish_reason in (None, "", FinishReason.CANCELLED):
         return None
     with contextlib.suppress(ValueError):
         return json.loads(text)
