@@ -28,7 +28,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "fastapi": ("herder/app.py", "herder/api/"),
     "httpcore": ("herder/egress.py",),
     "huggingface_hub": ("worker/models.py",),
-    "jsonschema": ("worker/answers.py",),
+    "jsonschema_rs": ("worker/answers.py",),
     "jinja2": ("herder/rendering.py",),
     # The counting child reads a vocabulary without a model.
     "llama_cpp": ("worker/llama.py", "worker/batch.py", "worker/parameters.py", "herder/counting_child.py"),
