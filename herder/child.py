@@ -21,7 +21,12 @@ _CLOSE_S = 2.0
 
 
 class ChildFailed(Exception):
-    """No answer: the child died, ran out of time or memory, or there was no turn within the waiting limit."""
+    """No answer: the child died, ran out of time or memory, or there was no turn within the waiting limit.
+
+    `begun`: the child was running and had the question.
+    """
+
+    begun = False
 
 
 class Child:
@@ -46,13 +51,17 @@ class Child:
             await asyncio.wait_for(self._turn.acquire(), self._turn_s)
         except TimeoutError:
             raise ChildFailed(f"no turn within {self._turn_s:g} s") from None
+        begun = False
         try:
             process = await self._running()
+            begun = True
             async with asyncio.timeout(limit_s or self._limit_s):
                 return await _exchange(process, question)
         except (TimeoutError, OSError, EOFError, ValueError, asyncio.IncompleteReadError) as error:
             await self._end()
-            raise ChildFailed(f"{self._module}: {type(error).__name__} {error}".strip()) from error
+            failed = ChildFailed(f"{self._module}: {type(error).__name__} {error}".strip())
+            failed.begun = begun
+            raise failed from error
         except asyncio.CancelledError:
             # Half an answer may be on its way; the next question must not read it.
             self._drop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 DECIMALS_MOST = 8
 """How many digits after the point are tried: more than a bound may have."""
@@ -22,12 +23,16 @@ class Number:
     below: bool = False  # the high one
 
 
+@lru_cache(maxsize=8_192)
 def shortest_number(node: Number, begun: bytes) -> bytes | None:
     """The fewest characters that make what was begun (perhaps nothing) a number within the bounds; None: none do."""
     if not begun:
-        both = [_magnitude(node, sign, b"") for sign in (b"", b"-")]
-        found = [s + rest for s, rest in zip((b"", b"-"), both, strict=True) if rest is not None]
-        return min(found, key=len, default=None)
+        plain = _magnitude(node, b"", b"")
+        if plain is not None and len(plain) <= 2:
+            return plain
+        negative = _magnitude(node, b"-", b"")
+        found = [plain, None if negative is None else b"-" + negative]
+        return min((each for each in found if each is not None), key=len, default=None)
     sign = b"-" if begun.startswith(b"-") else b""
     return _magnitude(node, sign, begun[len(sign) :])
 
@@ -43,19 +48,39 @@ def _magnitude(node: Number, sign: bytes, digits: bytes) -> bytes | None:
     if low == 0 and not sign and node.low < 0:
         above = False
     bounds = (low, high, above, below)
-    # 1. As llguidance ends a negative number: with a 0 after the point only at a bound.
+    # 1. Between two whole numbers llguidance wants as many digits after the point as the bounds have, except at the
+    # upper one.
+    upper = bool(digits) and not digits.endswith(b".") and Fraction(digits.decode()) == high
+    if not node.integer and not upper and low.__floor__() == high.__floor__():
+        least = max(_decimals(low), _decimals(high))
+        for ended in (False, True):
+            if (found := _first(False, digits, bounds, ended=ended, least=least)) is not None:
+                return found
+    # 2. As llguidance ends a negative number: with a 0 after the point only at a bound.
     if sign and (found := _first(node.integer, digits, bounds, ended=False)) is not None:
         return found
-    # 2. Any.
+    # 3. Any.
     return _first(node.integer, digits, bounds, ended=True)
 
 
+def _decimals(bound: Fraction) -> int:
+    """How many digits after the point it has."""
+    return next(places for places in range(DECIMALS_MOST + 1) if (bound * 10**places).denominator == 1)
+
+
 def _first(
-    integer: bool, digits: bytes, bounds: tuple[Fraction, Fraction, bool, bool], *, ended: bool
+    integer: bool,
+    digits: bytes,
+    bounds: tuple[Fraction, Fraction, bool, bool],
+    *,
+    ended: bool,
+    least: int = 0,
 ) -> bytes | None:
     whole, point, decimals = digits.partition(b".")
     for extra in range(0 if digits and not digits.endswith(b".") else 1, _CHARACTERS_MOST):
         for more, places in _shapes(integer, whole, bool(point), extra):
+            if len(decimals) + max(places, 0) < least:
+                continue
             found = _between(whole, decimals, more, places, bounds, ended=ended)
             if found is not None:
                 return found[len(digits) :]

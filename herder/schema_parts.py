@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -57,7 +58,11 @@ def record_of(schema: Mapping[str, Any], at: str, inner: Inner) -> Record:
         spoken(name, place, NAME_BYTES_MAX)
         properties.append((name, inner(part, place), name in needed))
     others = schema.get("additionalProperties", not given)
-    return Record(tuple(properties), None if others is False else inner(others, f"{at}.additionalProperties"))
+    return Record(
+        tuple(properties),
+        None if others is False else inner(others, f"{at}.additionalProperties"),
+        unsaid="additionalProperties" not in schema,
+    )
 
 
 def array_of(schema: Mapping[str, Any], at: str, inner: Inner) -> List:
@@ -103,12 +108,25 @@ def number_of(schema: Mapping[str, Any], at: str, *, integer: bool) -> Number:
         low = Fraction(low.__floor__() + 1 if above else low.__ceil__())
         high = Fraction(high.__ceil__() - 1 if below else high.__floor__())
         above = below = False
-    number = Number(low, high, integer, above, below)
-    if low > high or shortest_number(number, b"") is None:
+    number = _apart(Number(low, high, integer, above, below))
+    if number.low > number.high or shortest_number(number, b"") is None:
         word = next(
             word for word in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum") if word in schema
         )
         raise SchemaRefused(f"{at}.{word}", "no number is within these bounds")
+    return number
+
+
+def _apart(number: Number) -> Number:
+    """The number without a whole bound that is excluded where the other bound is near: llguidance would let it in.
+
+    Answers begin one last place further on.
+    """
+    low, high, step = number.low, number.high, Fraction(1, 10**DECIMALS_MAX)
+    if number.above and low.denominator == 1 and low >= 0 and high < low + 1:
+        number = replace(number, low=low + step, above=False)
+    if number.below and high == 0 and low > -1:
+        number = replace(number, high=-step, below=False)
     return number
 
 

@@ -8,7 +8,8 @@ know of callers' spellings, of tokens or of llguidance. A leaf, since the worker
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -26,7 +27,7 @@ LIMITS: dict[str, Any] = {
     "initial_lexer_fuel": 500_000,
     "step_lexer_fuel": 100_000,
     "step_max_items": 25_000,
-    "max_lexer_states": 50_000,
+    "max_lexer_states": 500_000,  # of 0.3 KB each; three for a byte of a string whose length is bounded
     "max_grammar_size": 100_000,
     "verbose_errors": False,
 }
@@ -71,10 +72,14 @@ class List:
 
 @dataclass(frozen=True)
 class Record:
-    """An object: its properties in order (name, what it is, whether it must be there), and what others may be."""
+    """An object: its properties in order (name, what it is, whether it must be there), and what others may be.
+
+    `unsaid`: its caller has not said that there are no others; answers have none, but values may.
+    """
 
     properties: tuple[tuple[str, Node, bool], ...]
     others: Node | None = None
+    unsaid: bool = field(default=False, compare=False)
 
 
 Node = Choice | Literal | Text | Number | List | Record
@@ -241,47 +246,41 @@ def longest_ending(node: Node) -> int:
             return least_bytes(node) + max(inside, default=0) + 4
 
 
-# --- whether two can be told apart ---------------------------------------------------------------------------
+# --- answers in which everything comes ---------------------------------------------------------------------
 
 
-def disjoint(left: Node, right: Node) -> bool:
-    """Whether certainly no value fits both."""
-    match left, right:
-        case Choice(any_of), _:
-            return all(disjoint(each, right) for each in any_of)
-        case _, Choice(any_of):
-            return all(disjoint(left, each) for each in any_of)
-        case Literal(ours), Literal(theirs):
-            return not {_told(text) for text in ours} & {_told(text) for text in theirs}
-        case Number(), Number():
-            return left.high < right.low or right.high < left.low
-        case Record(), Record():
-            return _told_apart(left, right) or _told_apart(right, left)
-    return not _kinds(left) & _kinds(right)
-
-
-def _told(text: bytes) -> tuple[bool, Any]:
-    value = json.loads(text)
-    return isinstance(value, bool), value
-
-
-def _told_apart(left: Record, right: Record) -> bool:
-    """Whether something that `left` requires cannot be in `right`."""
-    theirs = {name: kind for name, kind, _ in right.properties}
-    for name, kind, required in left.properties:
-        other = theirs.get(name, right.others)
-        if required and (other is None or disjoint(kind, other)):
-            return True
-    return False
-
-
-def _kinds(node: Node) -> frozenset[str]:
+def turns(node: Node) -> int:
+    """How many answers of `varied` take every branch of every choice once."""
     match node:
-        case Literal(texts):
-            values = [json.loads(text) for text in texts]
-            return frozenset("number" if type(v) in (int, float) else type(v).__name__ for v in values)
-        case Text():
-            return frozenset({"str"})
-        case Number():
-            return frozenset({"number"})
-    return frozenset({type(node).__name__})
+        case Choice(any_of):
+            return len(any_of) * max(map(turns, any_of))
+        case List(first, items):
+            return max(map(turns, (*first, *([items] if items else []))), default=1)
+        case Record(properties):
+            return max((turns(each) for _, each, _ in properties), default=1)
+    return 1
+
+
+def varied(node: Node, turn: int) -> Iterator[bytes]:
+    """An answer in parts: every property, an element at least, and of choices the branches whose turn it is."""
+    match node:
+        case Choice(any_of):
+            turn, place = divmod(turn, len(any_of))
+            yield from varied(any_of[place], turn)
+        case List(first, items, least, most):
+            room = 0 if items is None or (most is not None and most <= len(first)) else 1
+            elements = [
+                *first,
+                *([items] * max(room, least - len(first)) if items is not None and room else []),
+            ]
+            for i, each in enumerate(elements):
+                yield b"," if i else b"["
+                yield from varied(each, turn)
+            yield b"]" if elements else b"[]"
+        case Record(properties):
+            for i, (name, each, _) in enumerate(properties):
+                yield (b"," if i else b"{") + quoted(name) + b":"
+                yield from varied(each, turn)
+            yield b"}" if properties else b"{}"
+        case _:
+            yield shortest(node)

@@ -117,7 +117,7 @@ def anything(depth: int) -> Node:
     if depth == 0:
         return Choice(plain)
     inside = anything(depth - 1)
-    return Choice((*plain, List((), inside), Record((), inside)))
+    return Choice((*plain, List((), inside), Record((), inside, unsaid=True)))
 
 
 ANY_NODES = 4 * (2 ** (ANY_DEPTH + 1) - 1) + 2 ** (ANY_DEPTH + 1)

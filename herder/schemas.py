@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from herder.schema_apart import disjoint
 from herder.schema_parts import array_of, kind_of, number_of, record_of, text_of, value_of
-from herder.schema_tree import Choice, Literal, Node, as_text, disjoint, least_bytes
+from herder.schema_tree import Choice, Literal, Node, as_text, least_bytes
 from herder.schema_words import (
     ANNOTATIONS,
     ANY_DEPTH,
@@ -88,6 +89,9 @@ class _Reader:
                 raise SchemaRefused(f"{at}.{named(word)}", f"this keyword is not supported; {hint(word)}")
         if str(schema.get("$schema", DRAFTS[0])).rstrip("#") not in DRAFTS:
             raise SchemaRefused(f"{at}.$schema", f"must be one of {', '.join(DRAFTS)}")
+        if "prefixItems" in words and str(self._root.get("$schema", DRAFTS[0])).rstrip("#") != DRAFTS[0]:
+            # There it says nothing, and `items` is said of the first elements as well.
+            raise SchemaRefused(f"{at}.prefixItems", f"is understood only where $schema is {DRAFTS[0]}")
 
     def _count(self, nodes: int, at: str) -> None:
         self._nodes += nodes

@@ -48,18 +48,20 @@ class Schemas:
         text = as_text(form.tree)
         name = hashlib.sha256(text.encode()).digest()
         if name not in self._tried:
-            self._remember(name, await self._why_not(text))
+            self._remember(name, await self._why_not(text, form.where))
         why = self._tried[name]
         if why is not None:
             raise refused(SchemaRefused(form.where, why))
         return text
 
-    async def _why_not(self, text: str) -> str | None:
+    async def _why_not(self, text: str, where: str) -> str | None:
         try:
             answer = await self._child.ask({"op": "compile", "schema": text})
         except ChildFailed as error:
-            if isinstance(error.__cause__, TimeoutError | EOFError):
-                return "this schema took too long, or too much memory, to compile; make it simpler"
+            if error.begun and isinstance(error.__cause__, TimeoutError | EOFError):
+                # Not remembered: it may have been the machine.
+                why = "this schema took too long, or too much memory, to compile; make it simpler"
+                raise refused(SchemaRefused(where, why)) from error
             raise Overloaded("schemas cannot be compiled just now; try again", retry_after=2) from error
         return f"this schema cannot be compiled: {answer['error']}" if "error" in answer else None
 

@@ -16,6 +16,14 @@ def deep(levels: int) -> dict[str, Any]:
     return schema
 
 
+def deep_objects(levels: int) -> dict[str, Any]:
+    """Objects of objects, each of which must have the next."""
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return schema
+
+
 def laughs(levels: int) -> dict[str, Any]:
     """Each definition holds the next one ten times."""
     defs: dict[str, Any] = {f"d{levels}": {"type": "null"}}
@@ -120,6 +128,12 @@ HOSTILE: list[tuple[str, Any, str]] = [
     ("$.anyOf", {"anyOf": {}}, "must be a list"),
     ("$.allOf", {"allOf": [{}, {}]}, "only one"),
     ("$.oneOf.1", {"oneOf": [{"type": "integer"}, {"type": "number"}]}, "could fit"),
+    ("$.oneOf.1", {"oneOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}, "required": ["b"]}]}, "could fit"),
+    ("$.oneOf.1", {"oneOf": [NUMBER, {"type": "integer", "minimum": 2 * 10**15}]}, "could fit"),
+    ("$.oneOf.1", {"oneOf": [{"type": "object"}, deep_objects(6)]}, "could fit"),
+    ("$.prefixItems", {"$schema": "http://json-schema.org/draft-07/schema#", "type": "array",
+                       "prefixItems": [STRING], "items": NUMBER}, "only where $schema is"),
+    ("$.exclusiveMinimum", {**NUMBER, "exclusiveMinimum": 3, "exclusiveMaximum": 3.000001}, "no number is within"),
     ("$.required", {"anyOf": [{}], "required": []}, "cannot stand beside"),
     # text that cannot be written
     ("$.enum.0", {"enum": ["\ud800"]}, "surrogate"),

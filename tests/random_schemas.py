@@ -73,7 +73,7 @@ def _bounds(rng: random.Random) -> dict[str, Any]:
     if low is not None:
         bounds[rng.choice(["minimum", "exclusiveMinimum"])] = low
     if rng.random() < 0.5:
-        high = (low or 0) + rng.choice([1.5, 2, 10, rng.randint(2, 10**6), 2.25])
+        high = (low or 0) + rng.choice([1e-5, 0.5, 1, 1.5, 2, 10, rng.randint(2, 10**6), 2.25])
         bounds[rng.choice(["maximum", "exclusiveMaximum"])] = round(high, 6)
     return bounds
 

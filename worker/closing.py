@@ -1,7 +1,8 @@
 """How an answer that was begun can be brought to its end in the fewest bytes: by it no typed answer is ever cut off.
 
-Pure. Reads the bytes written so far along the schema's tree; compact JSON, as llguidance is told to allow. Must not
-know of tokens, of models or of llguidance, which has the last word on what is proposed here.
+Pure. Reads the bytes written so far along the schema's tree; compact JSON, as llguidance is told to allow. What was
+read of a list or an object before its last comma is not read again, so that a token costs the same however long the
+answer has become. Must not know of tokens, of models or of llguidance, which has the last word on what is proposed.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from herder.schema_tree import (
     shortest,
 )
 
-_STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NUMBER = re.compile(rb"-?[0-9.]*")
-_SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*"|[^",\]}]+', re.DOTALL)
+_SCALAR = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^",\]}]+', re.DOTALL)
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _DECIMALS_READ = 60
 """A number with more of them is as good as ended."""
+_UNREAD_BYTES = 64
+"""So much is written before it is read, where nobody asks: else the first who did would wait for all of it."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +51,36 @@ Reading = Ended | Open | None
 
 
 class Closing:
-    """One schema's shortest endings."""
+    """The shortest endings of one answer, which grows."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._written = b""
         self._text = b""
+        self._unread = 0
         self._seen: dict[tuple[int, int], Reading] = {}
+        # (node, where it begins) → (elements or properties that are over, where the next one begins)
+        self._resumed: dict[tuple[int, int], tuple[int, int]] = {}
+        self._live: dict[tuple[int, int], tuple[int, int]] = {}
+        self._begun_strings: dict[int, tuple[bytes, int]] = {}
         self._shortest: dict[int, bytes] = {}
 
-    def rest(self, text: bytes) -> bytes | None:
-        """The bytes that complete `text`, as few as possible; None where it is no beginning of an answer."""
-        self._text, self._seen = text, {}
+    def write(self, more: bytes) -> None:
+        """The answer goes on with these bytes."""
+        self._written += more
+        self._unread += len(more)
+        if self._unread >= _UNREAD_BYTES:
+            self.rest()
+
+    def rest(self, more: bytes = b"") -> bytes | None:
+        """The bytes that complete what is written and `more`, as few as possible; None where that is no beginning of
+        an answer."""
+        self._text, self._seen, self._live, self._begun_strings = self._written + more, {}, {}, {}
         found = self._read(self._node, 0)
+        self._resumed, self._unread = self._live, 0
         if isinstance(found, Open):
             return found.rest
-        return b"" if found is not None and found.at == len(text) else None
+        return b"" if found is not None and found.at == len(self._text) else None
 
     def _least(self, node: Node) -> bytes:
         if id(node) not in self._shortest:
@@ -97,6 +115,8 @@ class Closing:
         match = _SCALAR.match(self._text, at)
         if match and (match.end() < len(self._text) or match[0].endswith(b'"')) and match[0] in texts:
             return Ended(match.end())
+        if match and match.end() < len(self._text):
+            return None
         written = self._text[at:]
         fitting = [text[len(written) :] for text in texts if text.startswith(written)]
         return Open(min(fitting, key=len)) if fitting else None
@@ -107,9 +127,11 @@ class Closing:
         match = _STRING.match(self._text, at)
         if match:
             return Ended(match.end())
-        begun = self._text[at + 1 :]
-        rest = _character(begun)
-        length = len(_ESCAPED.sub(b"x", begun + rest).decode("utf-8", "replace"))
+        if at not in self._begun_strings:
+            begun = self._text[at + 1 :]
+            rest = _character(begun)
+            self._begun_strings[at] = rest, len(_ESCAPED.sub(b"x", begun + rest).decode("utf-8", "replace"))
+        rest, length = self._begun_strings[at]
         return Open(rest + b" " * max(node.least - length, 0) + b'"')
 
     def _number(self, node: Number, at: int) -> Reading:
@@ -133,25 +155,33 @@ class Closing:
             return Ended(at + 1)
         if at == len(self._text):
             return Open(self._least(node)[1:])
-        for index in range(node.most if node.most is not None else len(self._text)):
+        key = (id(node), at)
+        over, at = self._resumed.get(key, (0, at))
+        for index in range(over, node.most if node.most is not None else len(self._text)):
+            self._reached(key, index, at)
             kind = node.first[index] if index < len(node.first) else node.items
             found = self._read(kind, at) if kind is not None else None
-            found = self._followed(found, b"]", self._elements(node, index + 1))
+            found = self._followed(found, b"]", node, index + 1)
             if not isinstance(found, Ended) or self._text[found.at - 1 : found.at] == b"]":
                 return found
             at = found.at
         return None
 
-    def _followed(self, found: Reading, end: bytes, rest: bytes) -> Reading:
+    def _reached(self, key: tuple[int, int], index: int, at: int) -> None:
+        """What comes before `at` is over, and written: the next reading may begin there."""
+        if at <= len(self._written):
+            self._live[key] = index, at
+
+    def _followed(self, found: Reading, end: bytes, node: List | Record, done: int) -> Reading:
         """What an element or a member comes to with what stands after it: behind the comma or the `end`, or open."""
         if found is None:
             return None
-        if isinstance(found, Open):
-            return Open(found.rest + rest)
-        following = self._text[found.at : found.at + 1]
-        if not following:
-            return Open(rest)
-        return Ended(found.at + 1) if following in (b",", end) else None
+        if isinstance(found, Ended):
+            following = self._text[found.at : found.at + 1]
+            if following:
+                return Ended(found.at + 1) if following in (b",", end) else None
+        rest = self._elements(node, done) if isinstance(node, List) else self._properties(node, done)
+        return Open(found.rest + rest) if isinstance(found, Open) else Open(rest)
 
     def _elements(self, node: List, done: int) -> bytes:
         """What completes an array that has `done` elements, the last of them complete."""
@@ -163,23 +193,24 @@ class Closing:
     def _object(self, node: Record, at: int) -> Reading:
         if self._text[at : at + 1] != b"{":
             return None
-        at, index, first = at + 1, 0, True
-        if self._text[at : at + 1] == b"}":
-            return Ended(at + 1)
+        start = at + 1
+        if self._text[start : start + 1] == b"}":
+            return Ended(start + 1)
+        index, at = self._resumed.get((id(node), start), (0, start))
         while True:
+            self._reached((id(node), start), index, at)
             key = _STRING.match(self._text, at)
             if key is None:
-                return self._member(node, index, self._text[at:], first=first)
+                return self._member(node, index, self._text[at:], first=at == start)
             kind, index = self._property(node, index, key[0])
             if kind is None or self._text[key.end() : key.end() + 1] not in (b":", b""):
                 return None
             if key.end() == len(self._text):
                 return Open(b":" + self._least(kind) + self._properties(node, index))
-            value = self._read(kind, key.end() + 1)
-            found = self._followed(value, b"}", self._properties(node, index))
+            found = self._followed(self._read(kind, key.end() + 1), b"}", node, index)
             if not isinstance(found, Ended) or self._text[found.at - 1 : found.at] == b"}":
                 return found
-            at, first = found.at, False
+            at = found.at
 
     def _property(self, node: Record, index: int, key: bytes) -> tuple[Node | None, int]:
         """What a complete key announces, and the index of the property that may come next."""

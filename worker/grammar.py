@@ -7,6 +7,8 @@ the shortest ending is taken instead. Must not know of llama.cpp, of jobs or of 
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -23,10 +25,15 @@ from worker.engine import Drawn
 from worker.sampling import Mask
 
 SCHEMAS_KEPT = 64
+WORN_BYTES = 64 * 1024
+"""A schema whose answers have so many bytes in all is compiled afresh: its lexer remembers every state it was in."""
 PIECE_BYTES_TRIED = 24
 """Endings are cut into pieces of at most so many bytes."""
 LONG = 256
 """Bytes, or tokens, of an ending that is not worked out for every token."""
+_NUMBER = re.compile(rb"[0-9.]*")
+_DIGITS = (b"", b"0", b"1", b"00", b"01", b".1", b"5", b"9")
+"""What is tried after an ending's first number, or the number that was begun, where llguidance wants more of it."""
 _PRINTABLE = [bytes([byte]) for byte in range(0x20, 0x7F)]
 
 
@@ -34,13 +41,15 @@ class Unfit(Exception):
     """An answer that fits this schema cannot be made here; says why."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Compiled:
-    """A schema made ready; each answer begins with a copy of the matcher."""
+    """A schema made ready; each answer begins with a copy of the matcher, and all share its lexer."""
 
     matcher: LLMatcher
     node: Node
     reserve: int  # tokens from which on every beginning of an answer can be ended
+    written: int = 0  # bytes, of all answers
+    broken: bool = False  # an answer came to a limit, and so would the next
 
 
 class Vocabulary:
@@ -101,12 +110,12 @@ class Grammar:
     """One answer on its way: `mask` before each draw, `taken` after it."""
 
     def __init__(self, compiled: Compiled, vocabulary: Vocabulary, tokens: int) -> None:
+        self._compiled = compiled
         self._matcher = compiled.matcher.deep_copy()
         self._vocabulary = vocabulary
         self._closing = Closing(compiled.node)
         self._reserve = compiled.reserve
         self._left = tokens
-        self._text = b""
         self._plan: list[int] | None = None
         self._fault: str | None = None
         # Known from the start: that there is an ending, and that it fits.
@@ -130,7 +139,7 @@ class Grammar:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little")[: len(row)].view(np.bool_)
         if self._matcher.is_error() or not allowed.any():
-            self._fault = (
+            self._break(
                 f"the grammar came to a limit: {self._matcher.get_error()[:200] or 'nothing is allowed'}"
             )
             return
@@ -138,6 +147,8 @@ class Grammar:
 
     def taken(self, drawn: Drawn) -> Drawn:
         """The token that is really taken: the drawn one, or that of the ending. Tells a fault, and a whole answer."""
+        if drawn.useless:
+            return drawn
         if self._fault is not None:
             return replace(drawn, fault=self._fault)
         if drawn.token in self._vocabulary.ends:
@@ -153,7 +164,8 @@ class Grammar:
             return drawn
         if not self._matcher.consume_token(token):
             return self._failed(drawn, self._matcher.get_error()[:200])
-        self._text += self._vocabulary.pieces[token]
+        self._closing.write(self._vocabulary.pieces[token])
+        self._compiled.written += len(self._vocabulary.pieces[token])
         self._plan = following
         return replace(drawn, whole=self._over())
 
@@ -172,7 +184,7 @@ class Grammar:
         if self._plan and (token == self._plan[0] or len(self._plan) > LONG):
             return self._plan[0], self._plan[1:]
         # 3. Looked for: an ending after this token that fits. A long one is not tried on llguidance yet.
-        rest = self._closing.rest(self._text + self._vocabulary.pieces[token])
+        rest = self._closing.rest(self._vocabulary.pieces[token])
         if rest is not None and len(rest) > LONG:
             cut = rest if len(rest) <= self._left else self._vocabulary.cut(rest)
             if cut is not None and len(cut) <= self._left:
@@ -189,20 +201,30 @@ class Grammar:
 
     def _ending(self) -> list[int] | None:
         """The tokens of a shortest ending from here; None where there is none."""
-        rest = self._closing.rest(self._text)
+        rest = self._closing.rest()
         return None if rest is None else self._tried([], rest)
 
     def _tried(self, more: list[int], rest: bytes) -> list[int] | None:
         """The tokens of this ending, after those; None where llguidance does not accept it."""
-        tokens = self._vocabulary.cut(rest)
-        if tokens is None:
-            return None
-        ahead = self._matcher.deep_copy()
-        return tokens if ahead.consume_tokens(more + tokens) and ahead.is_accepting() else None
+        # llguidance has its own ways to end a number, which are not quite those of arithmetic.
+        number = _NUMBER.match(rest)
+        end = number.end() if number else 0
+        for digits in _DIGITS:
+            tokens = self._vocabulary.cut(rest[:end] + digits + rest[end:])
+            if tokens is None:
+                return None
+            ahead = self._matcher.deep_copy()
+            if ahead.consume_tokens(more + tokens) and ahead.is_accepting():
+                return tokens
+        return None
 
     def _failed(self, drawn: Drawn, why: str) -> Drawn:
-        self._fault = why
+        self._break(why)
         return replace(drawn, fault=why)
+
+    def _break(self, why: str) -> None:
+        self._fault = why
+        self._compiled.broken = True
 
 
 class Grammars:
@@ -219,7 +241,7 @@ class Grammars:
         """Make ready for answers of so many tokens that fit this schema; why there cannot be any, None where all is
         well."""
         try:
-            return self._grammar(schema, tokens).fault
+            return self._grammar(schema, tokens, WORN_BYTES).fault
         except Unfit as error:
             return str(error)
 
@@ -229,7 +251,7 @@ class Grammars:
         if schema is None:
             return None
         try:
-            grammar = self._grammar(schema, tokens)
+            grammar = self._grammar(schema, tokens)  # a step waits: worn will do
         except Unfit as error:
             # `ready` had said so; whoever opens all the same is told with the first token.
             grammar = _Refused(str(error))
@@ -245,16 +267,17 @@ class Grammars:
             for slot, each in drawn.items()
         }
 
-    def _grammar(self, schema: str, tokens: int) -> Grammar:
+    def _grammar(self, schema: str, tokens: int, worn: float = math.inf) -> Grammar:
         with self._lock:
             if self._vocabulary is None:
                 self._vocabulary = Vocabulary(self._pieces, self._ends)
-            if schema not in self._compiled:
-                self._compiled[schema] = compiled(schema, self._vocabulary)
+            made = self._compiled.get(schema)
+            if made is None or made.broken or made.written >= worn:
+                made = self._compiled[schema] = compiled(schema, self._vocabulary)
             self._compiled.move_to_end(schema)
             while len(self._compiled) > SCHEMAS_KEPT:
                 self._compiled.popitem(last=False)
-            return Grammar(self._compiled[schema], self._vocabulary, tokens)
+            return Grammar(made, self._vocabulary, tokens)
 
 
 class _Refused(Grammar):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from worker.engine import Drawn, EngineFacts, Opening, Row, Step
 from worker.pace import PrefillPace, Speed
 from worker.prefix import Prefixes
-from worker.sequence import ENGINE_ERROR, SCHEMA_ERROR, Key, Sequence, chances_of
+from worker.sequence import ENGINE_ERROR, Key, Sequence, chances_of
 
 REFUSALS_MAX = 16
 """Steps in a row that the KV cache may refuse before the youngest sequence is given up."""
@@ -212,7 +212,7 @@ class Scheduler:
                 if drawn.useless:
                     sequence.fail(ENGINE_ERROR, USELESS_LOGITS)
                 elif drawn.fault is not None:
-                    sequence.fail(SCHEMA_ERROR, drawn.fault)
+                    sequence.unfit(drawn.fault)
                 else:
                     sequence.take(
                         token, piece(token), ends(token), chances_of(drawn, piece), whole=drawn.whole

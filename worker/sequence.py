@@ -126,6 +126,13 @@ class Sequence:
         if not self.ended:
             self.failure = Failure(code, message)
 
+    def unfit(self, why: str) -> None:
+        """This answer does not fit its schema, or cannot: another is made, once."""
+        if self._tries == 1:
+            self.again = True
+        else:
+            self.fail(SCHEMA_ERROR, why)
+
     def begin_again(self) -> None:
         """Forget the answer so far and make another, with another random stream."""
         sampling = self.lease.brief.sampling
@@ -145,10 +152,8 @@ class Sequence:
         why = misfit(self.text, schema) if schema and reason is not FinishReason.CANCELLED else None
         if why is None:
             self.finish = reason
-        elif self._tries == 1:
-            self.again = True
         else:
-            self.fail(SCHEMA_ERROR, f"no answer came that fits the schema: {why}")
+            self.unfit(f"no answer came that fits the schema: {why}")
 
 
 def sequences_of(lease: Lease) -> list[Sequence]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from herder.protocol import Outcome
 from herder.webhooks import BODY_BYTES_MAX, body_of_job
 from tests.hostile_schemas import HOSTILE
 from tests.integration.api import Front, problem
@@ -187,8 +188,24 @@ async def test_a_compiler_that_dies_or_hangs_is_a_refusal_and_the_next_schema_is
     assert "took too long" in document["detail"]
     child._limit_s = 3.0
     await front.submit(output_type={"fourth": "int"})
-    # What was tried is remembered, either way.
+    # What was tried is remembered; what took too long is not, since it may have been the machine.
     starts = child.starts
     await front.submit(output_type={"first": "int"})
-    problem(await front.client.post("/v1/jobs", json=body), 422, "invalid_request")
     assert child.starts == starts
+    await front.submit(output_type={"third": "int"})
+    # A child that does not even start says nothing of the schema.
+    await child.close()
+    child._module = "herder.no_such_module"
+    reply = await front.client.post("/v1/jobs", json=body | {"output_type": {"fifth": "int"}})
+    problem(reply, 503, "overloaded")
+    await front.submit(output_type={"first": "int"})
+
+
+async def test_a_part_of_a_number_is_no_output(front: Front) -> None:
+    """Cancelled after the first digit of 12."""
+    job = await front.submit(tokens=20, **in_format({"type": "integer"}))
+    lease = await front.lease()
+    await front.client.delete(f"/v1/jobs/{job['id']}")
+    await front.settle(lease, "1", 1, Outcome.CANCELLED)
+    result = (await front.client.get(f"/v1/jobs/{job['id']}")).json()["result"]
+    assert (result["text"], result["output"], result["choices"][0]["output"]) == ("1", None, None)

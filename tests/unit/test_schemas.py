@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from herder.output_types import tree_of_type
+from herder.schema_apart import disjoint
 from herder.schema_numbers import Number, shortest_number
-from herder.schema_tree import as_schema, as_text, disjoint, least_bytes, longest_ending, shortest, tree_of
+from herder.schema_tree import as_schema, as_text, least_bytes, longest_ending, shortest, tree_of
 from herder.schema_words import ANNOTATIONS, KEYWORDS, SchemaRefused
 from herder.schemas import tree_from
 from tests.hostile_schemas import HOSTILE, chain, deep, laughs

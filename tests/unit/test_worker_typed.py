@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from herder.brief import Brief, Sampling
 from herder.protocol import FinishReason, Lease, Outcome
-from herder.schema_tree import as_text
+from herder.schema_tree import LIMITS, as_text
 from herder.schemas import tree_from
 from tests.unit.worker_bench import a_lease
 from tests.unit.worker_loop import Gate, at_work
@@ -88,17 +89,19 @@ def test_what_has_used_up_its_tokens_is_not_told_either() -> None:
     assert sequence.failure.code == "schema_error"
 
 
-def test_a_fault_of_the_grammar_fails_its_job_alone() -> None:
+def test_a_second_fault_of_the_grammar_fails_its_job_alone() -> None:
     sequence, neighbour = Sequence(typed()), Sequence(a_lease(tokens=40))
     bench = ByHand(sequence, neighbour)
-    step = bench.scheduler.plan()
-    assert step is not None
-    mine = sequence.slot
-    told = {row.slot: Drawn(65, fault="a limit" if row.slot == mine else None) for row in step.rows}
-    bench.scheduler.apply(step, told, 1.0, lambda token: bytes([token]), lambda _: False)
+    for _ in range(2):
+        assert sequence.failure is None
+        step = bench.scheduler.plan()
+        assert step is not None
+        mine = sequence.slot
+        told = {row.slot: Drawn(65, fault="a limit" if row.slot == mine else None) for row in step.rows}
+        bench.scheduler.apply(step, told, 1.0, lambda token: bytes([token]), lambda _: False)
     assert sequence.failure is not None
     assert (sequence.failure.code, sequence.failure.message) == ("schema_error", "a limit")
-    assert neighbour.text == "A"
+    assert neighbour.text == "AA"
 
 
 def test_a_whole_answer_ends_without_an_end_token() -> None:
@@ -150,6 +153,50 @@ def test_a_vocabulary_that_cannot_write_json_is_told() -> None:
     assert grammars.taken({3: Drawn(1), 4: Drawn(2)}) == {3: Drawn(1, fault=why), 4: Drawn(2)}
     assert grammars.open(3, None, 100) is None
     assert grammars.taken({3: Drawn(1)}) == {3: Drawn(1)}
+
+
+BYTES = [bytes([byte]) for byte in range(256)] + [b""]
+LONG = as_text(tree_from({"type": "string", "maxLength": 9_000}, "$"))
+
+
+def written(grammars: Grammars, length: int) -> str | None:
+    """A string of so many characters, token by token; why it could not be."""
+    assert grammars.ready(LONG, 9_000) is None
+    mask = grammars.open(0, LONG, 9_000)
+    assert mask is not None
+    for token in b'"' + b"x" * length:
+        mask(np.zeros(len(BYTES), np.float32))
+        drawn = grammars.taken({0: Drawn(token)})[0]
+        if drawn.fault is not None:
+            return drawn.fault
+    return None
+
+
+def test_an_answer_that_came_to_a_limit_does_not_spoil_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All answers of a schema share a lexer, which remembers every state."""
+    monkeypatch.setitem(LIMITS, "max_lexer_states", 1_000)
+    grammars = Grammars(BYTES, [256])
+    assert "too many states" in (written(grammars, 2_000) or "")
+    assert written(grammars, 100) is None
+
+
+def test_what_many_answers_have_used_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    grammars = Grammars(BYTES, [256])
+    assert written(grammars, 100) is None
+    first = grammars._compiled[LONG]
+    assert written(grammars, 100) is None
+    assert grammars._compiled[LONG] is first
+    assert first.written == 202
+    monkeypatch.setattr("worker.grammar.WORN_BYTES", 200)
+    assert written(grammars, 100) is None
+    assert grammars._compiled[LONG].written == 101
+
+
+def test_logits_that_are_useless_are_not_made_an_answer() -> None:
+    grammars = Grammars(BYTES, [256])
+    assert grammars.open(0, LONG, 2) is not None
+    useless = Drawn(0, useless=True)
+    assert grammars.taken({0: useless}) == {0: useless}
 
 
 def test_the_second_try_is_not_the_first_again() -> None:
