@@ -19,6 +19,7 @@ from herder.lifecycle import TERMINAL, Status
 from herder.pricing import Terms, base_fee, capture
 from herder.protocol import Ask, EventKind, FinishReason, JobRecord
 from herder.settings import Settings
+from herder.templates import text_of
 from worker.main import EXIT_NO_REDIS
 
 ACCOUNT, MODEL = "alice", "herd-tiny"
@@ -141,6 +142,24 @@ async def test_jobs_are_answered_and_the_log_adds_up(herd: Herd) -> None:
         process.send_signal(signal.SIGTERM)
         assert await gone(process) == 0
     assert await herd.broker.worker_states() == []
+
+
+async def test_a_worker_with_every_setting_of_llama_cpp_changed_answers(herd: Herd) -> None:
+    flags = ["--kv-type-k", "q8_0", "--kv-type-v", "q8_0", "--flash-attention", "on", "--kv-unified", "off"]
+    flags += ["--batch-tokens", "32", "--ubatch-tokens", "16", "--threads", "2", "--threads-prompt", "1"]
+    async with herd.worker(*flags, "--template", "chatml", "--slots", "2") as process:
+        card = await herd.broker.card(MODEL)
+        assert card is not None
+        assert card.template == text_of("chatml")
+        assert card.context == 1_024
+        jobs = [await herd.submit(f"{i} " + "Tell me about llamas and hills. " * 20, 16) for i in range(4)]
+        for job in jobs:
+            record = await herd.ended(job)
+            assert record.status is Status.SUCCEEDED
+            assert (record.prompt_tokens or 0) > 100
+            assert record.completion_tokens
+        process.send_signal(signal.SIGTERM)
+        assert await gone(process) == 0
 
 
 async def test_a_running_job_is_cancelled_between_two_steps(herd: Herd) -> None:
