@@ -11,20 +11,63 @@ from herder.schema_numbers import Number
 from herder.schema_tree import NUMBER_MOST, Choice, Literal, Node, Record, Text
 
 
+PAIRS_MAX = 20_000
+"""So many pairs of parts are looked at; a schema that needs more is not told apart."""
+
+
 def disjoint(left: Node, right: Node) -> bool:
     """Whether certainly no value fits both, as their callers mean them: answers may be made more narrowly."""
-    match left, right:
-        case Choice(any_of), _:
-            return all(disjoint(each, right) for each in any_of)
-        case _, Choice(any_of):
-            return all(disjoint(left, each) for each in any_of)
-        case Literal(ours), Literal(theirs):
-            return not {_told(text) for text in ours} & {_told(text) for text in theirs}
-        case Number(), Number():
-            return _ends(left)[1] < _ends(right)[0] or _ends(right)[1] < _ends(left)[0]
-        case Record(), Record():
-            return _told_apart(left, right) or _told_apart(right, left)
-    return not _kinds(left) & _kinds(right)
+    return Apart().disjoint(left, right)
+
+
+class Apart:
+    """What was found out of pairs of parts, which must live as long; each is looked at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], bool] = {}
+        self._values: dict[int, frozenset[tuple[bool, Any]]] = {}
+
+    def disjoint(self, left: Node, right: Node) -> bool:
+        """See `disjoint`."""
+        key = (id(left), id(right))
+        if key not in self._known:
+            if len(self._known) >= PAIRS_MAX:
+                return False
+            self._known[key] = False  # it has its place, whatever is within
+            self._known[key] = self._looked_at(left, right)
+        return self._known[key]
+
+    def _looked_at(self, left: Node, right: Node) -> bool:
+        match left, right:
+            case Choice(any_of), _:
+                return all(self.disjoint(each, right) for each in any_of)
+            case _, Choice(any_of):
+                return all(self.disjoint(left, each) for each in any_of)
+            case Literal(), Literal():
+                return self._told(left).isdisjoint(self._told(right))
+            case Number(), Number():
+                return _ends(left)[1] < _ends(right)[0] or _ends(right)[1] < _ends(left)[0]
+            case Record(), Record():
+                return self._told_apart(left, right) or self._told_apart(right, left)
+        return not _kinds(left) & _kinds(right)
+
+    def _told(self, node: Literal) -> frozenset[tuple[bool, Any]]:
+        """Its values; true is not 1."""
+        if id(node) not in self._values:
+            values = map(json.loads, node.texts)
+            self._values[id(node)] = frozenset((isinstance(value, bool), value) for value in values)
+        return self._values[id(node)]
+
+    def _told_apart(self, left: Record, right: Record) -> bool:
+        """Whether something that `left` requires cannot be in `right`."""
+        theirs = {name: kind for name, kind, _ in right.properties}
+        for name, kind, required in left.properties:
+            if not required or (name not in theirs and right.unsaid):
+                continue
+            other = theirs.get(name, right.others)
+            if other is None or self.disjoint(kind, other):
+                return True
+        return False
 
 
 def _ends(number: Number) -> tuple[float | Fraction, float | Fraction]:
@@ -33,23 +76,6 @@ def _ends(number: Number) -> tuple[float | Fraction, float | Fraction]:
         return number.low, number.high
     low = -math.inf if number.low <= -NUMBER_MOST else number.low
     return low, math.inf if number.high >= NUMBER_MOST else number.high
-
-
-def _told(text: bytes) -> tuple[bool, Any]:
-    value = json.loads(text)
-    return isinstance(value, bool), value
-
-
-def _told_apart(left: Record, right: Record) -> bool:
-    """Whether something that `left` requires cannot be in `right`."""
-    theirs = {name: kind for name, kind, _ in right.properties}
-    for name, kind, required in left.properties:
-        if not required or (name not in theirs and right.unsaid):
-            continue
-        other = theirs.get(name, right.others)
-        if other is None or disjoint(kind, other):
-            return True
-    return False
 
 
 def _kinds(node: Node) -> frozenset[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from herder.schema_apart import disjoint
+from herder.schema_apart import Apart
 from herder.schema_parts import array_of, kind_of, number_of, record_of, text_of, value_of
 from herder.schema_tree import Choice, Literal, Node, as_text, least_bytes
 from herder.schema_words import (
@@ -52,12 +52,13 @@ def checked(node: Node, where: str) -> Node:
 
 
 class _Reader:
-    """One schema on its way to be a tree: how many parts it has so far, and which references are being followed."""
+    """One schema on its way to be a tree: how large it is so far, and which references are being followed."""
 
     def __init__(self, root: Any, where: str) -> None:
         self._root = root
         self._where = where
         self._nodes = 0
+        self._bytes = 0
         self._following: list[str] = []
 
     def node(self, schema: Any, at: str, depth: int) -> Node:
@@ -128,9 +129,10 @@ class _Reader:
         return branches[0] if len(branches) == 1 else Choice(tuple(branches))
 
     def _exclusive(self, branches: list[Node], at: str) -> None:
+        apart = Apart()
         for i, left in enumerate(branches):
             for j in range(i):
-                if not disjoint(branches[j], left):
+                if not apart.disjoint(branches[j], left):
                     raise SchemaRefused(
                         f"{at}.{i}",
                         f"a value could fit this and {j} as well; use anyOf, or tell them apart by a const",
@@ -189,6 +191,11 @@ class _Reader:
                 texts[value_of(value, place)] = None
         if not texts:
             raise SchemaRefused(f"{at}.{word}", "no value is of the type beside it")
+        self._bytes += sum(map(len, texts))
+        if self._bytes > SCHEMA_BYTES_MAX:
+            raise SchemaRefused(
+                at, f"here the schema is larger than {SCHEMA_BYTES_MAX} bytes, its references written out"
+            )
         return Literal(tuple(texts))
 
     # --- one type or several -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from herder.schema_numbers import Number, shortest_number
 from herder.schema_tree import as_schema, as_text, least_bytes, longest_ending, shortest, tree_of
 from herder.schema_words import ANNOTATIONS, KEYWORDS, SchemaRefused
 from herder.schemas import tree_from
-from tests.hostile_schemas import HOSTILE, chain, deep, laughs
+from tests.hostile_schemas import HOSTILE, chain, deep, deep_objects, laughs
 from tests.random_schemas import random_schema
 from worker.answers import misfit
 from worker.closing import Closing
@@ -220,6 +221,24 @@ def test_what_does_not_fit_is_told(text: str) -> None:
     schema = as_text(tree_of_type({"a": "int"}, "output_type"))
     assert misfit(text, schema)
     assert misfit('{"a":1}', schema) is None
+
+
+def branch(depth: int, kind: int) -> dict[str, Any]:
+    """Like another but for the last thing that is looked at."""
+    both = {"a": deep_objects(depth), "kind": {"const": kind}}
+    return {"properties": both, "required": ["a", "kind"]}
+
+
+def test_alternatives_are_told_apart_in_no_time() -> None:
+    """Each pair of parts is looked at once: not each time that one of those around them is."""
+    began = time.process_time()
+    tree_from({"oneOf": [branch(13, i) for i in range(32)]}, "$")
+    lists = [{"anyOf": [{"enum": [f"{i} {j} {k}" for k in range(60)]} for j in range(30)]} for i in range(2)]
+    tree_from({"oneOf": lists}, "$")
+    many = [{"anyOf": [{"const": f"{i} {j}"} for j in range(13)]} for i in range(30)]
+    with pytest.raises(SchemaRefused, match="could fit"):
+        tree_from({"oneOf": many}, "$")
+    assert time.process_time() - began < 2.0
 
 
 def test_the_page_lists_every_keyword_with_its_meaning() -> None:
