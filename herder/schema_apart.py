@@ -10,14 +10,8 @@ from typing import Any
 from herder.schema_numbers import Number
 from herder.schema_tree import NUMBER_MOST, Choice, Literal, Node, Record, Text
 
-
 PAIRS_MAX = 20_000
 """So many pairs of parts are looked at; a schema that needs more is not told apart."""
-
-
-def disjoint(left: Node, right: Node) -> bool:
-    """Whether certainly no value fits both, as their callers mean them: answers may be made more narrowly."""
-    return Apart().disjoint(left, right)
 
 
 class Apart:
@@ -28,7 +22,7 @@ class Apart:
         self._values: dict[int, frozenset[tuple[bool, Any]]] = {}
 
     def disjoint(self, left: Node, right: Node) -> bool:
-        """See `disjoint`."""
+        """Whether certainly no value fits both, as their callers mean them: answers may be made more narrowly."""
         key = (id(left), id(right))
         if key not in self._known:
             if len(self._known) >= PAIRS_MAX:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from herder.output_types import tree_of_type
-from herder.schema_apart import disjoint
+from herder.schema_apart import Apart
 from herder.schema_numbers import Number, shortest_number
 from herder.schema_tree import as_schema, as_text, least_bytes, longest_ending, shortest, tree_of
 from herder.schema_words import ANNOTATIONS, KEYWORDS, SchemaRefused
@@ -165,7 +165,7 @@ def test_types_side_by_side_and_references() -> None:
     ]
     assert len(as_schema(tree_from({"oneOf": exclusive}, "$"))["anyOf"]) == 3
     left, right = (tree_from({"type": kind}, "$") for kind in ("integer", "number"))
-    assert not disjoint(left, right)
+    assert not Apart().disjoint(left, right)
 
 
 @pytest.mark.parametrize(
