@@ -60,15 +60,18 @@ def without_doubled_bos(text: str, card: ModelCard) -> str:
 
 
 class Renderer:
-    """Renders in a child. A template that once went past its limits is refused for a minute without being tried."""
+    """Renders in a child. A template that once went past its limits is refused for a minute without being tried, for
+    chats that are no smaller: what a large one takes says nothing of the others.
+    """
 
     def __init__(self) -> None:
         self._child = Child("herder.prompts_child", limit_s=RENDER_S_MAX)
-        self._bad: OrderedDict[str, float] = OrderedDict()
+        self._bad: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     async def text(self, card: ModelCard, chat: Chat) -> str:
         """What the model reads for this chat. Raises InvalidRequest, or Overloaded when there was no turn."""
-        answer = await self._asked(card, chat, {"op": "render", **chat.asked()}, RENDER_S_MAX)
+        question = {"op": "render", **chat.asked()}
+        answer = await self._asked(card, chat, question, RENDER_S_MAX, _size([chat]))
         return _text_in(card, chat, answer)
 
     async def texts(self, card: ModelCard, chats: Sequence[Chat]) -> AsyncIterator[str | InvalidRequest]:
@@ -81,7 +84,8 @@ class Renderer:
             some = _within_a_question(chats, done)
             limit_s = RENDER_S_MAX + MANY_S_EACH * len(some)
             asked = [chat.asked() for chat in some]
-            answer = await self._asked(card, some[0], {"op": "render_many", "chats": asked}, limit_s)
+            question = {"op": "render_many", "chats": asked}
+            answer = await self._asked(card, some[0], question, limit_s, _size(some))
             if "error" in answer:
                 raise _refusal(card, some[0], answer)
             for chat, each in zip(
@@ -94,7 +98,7 @@ class Renderer:
             done += len(answer["chats"])
 
     async def _asked(
-        self, card: ModelCard, chat: Chat, question: dict[str, Any], limit_s: float
+        self, card: ModelCard, chat: Chat, question: dict[str, Any], limit_s: float, size: int
     ) -> dict[str, Any]:
         """The child's answer to a question about this chat's template. Raises InvalidRequest, Overloaded."""
         template = chat.template_of(card)
@@ -108,14 +112,15 @@ class Renderer:
                 f"the chat template of {card.model} is larger than {TEMPLATE_CHARS_MAX} characters"
             )
         name = hashlib.sha256(template.encode("utf-8", "surrogatepass")).hexdigest()
-        if self._bad.get(name, 0.0) > time.monotonic():
+        until, least = self._bad.get(name, (0.0, 0))
+        if until > time.monotonic() and size >= least:
             raise InvalidRequest(f"the chat template of {card.model} went past its limits: send raw prompts")
         question |= {"template": template, "bos_token": card.bos_token, "eos_token": card.eos_token}
         try:
             return await self._child.ask(question, limit_s=limit_s)
         except ChildFailed as error:
             if isinstance(error.__cause__, TimeoutError | EOFError):
-                self._mark(name)
+                self._mark(name, size)
                 raise InvalidRequest(f"the chat template of {card.model} took too long") from error
             raise Overloaded("chats cannot be rendered just now; try again", retry_after=2) from error
 
@@ -123,8 +128,10 @@ class Renderer:
         """End the child."""
         await self._child.close()
 
-    def _mark(self, name: str) -> None:
-        self._bad[name] = time.monotonic() + _BAD_S
+    def _mark(self, name: str, size: int) -> None:
+        until, least = self._bad.get(name, (0.0, size))
+        least = min(least, size) if until > time.monotonic() else size
+        self._bad[name] = time.monotonic() + _BAD_S, least
         while len(self._bad) > _BAD_MAX:
             self._bad.popitem(last=False)
 
@@ -150,6 +157,13 @@ def _within_a_question(chats: Sequence[Chat], first: int) -> list[Chat]:
             break
         some.append(chat)
     return some
+
+
+def _size(chats: Sequence[Chat]) -> int:
+    """About how much a template has to do for these."""
+    turns = [message for chat in chats for message in chat.messages]
+    tools = sum(len(json.dumps(chat.tools)) for chat in chats if chat.tools)
+    return len(turns) + sum(map(_length, turns)) + tools
 
 
 def _length(message: Message) -> int:

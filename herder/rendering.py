@@ -25,6 +25,7 @@ from herder.dialects import Form, Message, forms, garbled
 OUTPUT_CHARS_MAX = 4_000_000
 
 Tools = Sequence[dict[str, Any]] | None
+Marks = dict[str, str]
 
 
 class TemplateError(Exception):
@@ -49,51 +50,51 @@ def render(
 ) -> str:
     """The rendered chat, ready for the answer to follow. Raises TemplateError."""
     now = date or datetime.now(UTC)
+    marks = {"bos_token": bos_token, "eos_token": eos_token}
     refusals: list[TemplateError] = []
-    doubtful: str | None = None
+    doubtful: list[Form] = []
     for form in forms(messages, tools):
-        variables = {"bos_token": bos_token, "eos_token": eos_token, "tools": form.tools}
         try:
-            text = _heard(template, form, variables, now)
+            text = _rendered(template, form, marks, now)
+            if not garbled(text, form):
+                _check_heard(template, form, text, marks, now)
+                return text
+            doubtful.append(form)
         except TemplateError as error:
             refusals.append(error)
-            continue
-        if not garbled(text, form):
-            return text
-        doubtful = doubtful or text
-    if doubtful is not None:
-        return doubtful
+    if doubtful:
+        text = _rendered(template, doubtful[0], marks, now)
+        _check_heard(template, doubtful[0], text, marks, now)
+        return text
     raise next((refusal for refusal in refusals if not refusal.broken), refusals[0])
 
 
-def _heard(template: str, form: Form, variables: dict[str, Any], now: datetime) -> str:
-    """The chat in this form. Raises TemplateError, also where something of it is not looked at."""
-    text = _rendered(template, form.messages, variables, now)
+def _check_heard(template: str, form: Form, text: str, marks: Marks, now: datetime) -> None:
+    """Raises TemplateError where something of the chat, of which the template has made this text, is not in it."""
     if form.tools and "tools" not in _variables(template):
         raise TemplateError("the chat template takes no tools: describe them in a system message")
     for what, others in _altered(form.messages):
         try:
-            unheard = _rendered(template, others, variables, now) == text
+            unheard = _rendered(template, form._replace(messages=others), marks, now) == text
         except TemplateError:
             continue
         if unheard:
             raise TemplateError(f"the chat template leaves {what} out")
-    return text
 
 
-def _rendered(template: str, messages: Sequence[Message], variables: dict[str, Any], now: datetime) -> str:
-    def strftime_now(form: str) -> str:
-        return now.strftime(form)
+def _rendered(template: str, form: Form, marks: Marks, now: datetime) -> str:
+    def strftime_now(how: str) -> str:
+        return now.strftime(how)
 
     try:
         pieces, length = [], 0
         for piece in _compiled(template).generate(
-            messages=deepcopy(list(messages)),
+            **deepcopy(form._asdict()),
             add_generation_prompt=True,
             documents=None,
             strftime_now=strftime_now,
             raise_exception=_refuse,
-            **deepcopy(variables),
+            **marks,
         ):
             length += len(piece)
             if length > OUTPUT_CHARS_MAX:

@@ -153,6 +153,29 @@ async def test_a_template_that_never_ends_is_killed_and_not_tried_again(
     assert prompts.RENDER_S_MAX <= 5
 
 
+async def test_a_chat_that_takes_too_long_is_in_the_way_of_no_smaller_one(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many templates take the square of the turns: whoever sends most must not close a model to the others."""
+    monkeypatch.setattr(renderer._child, "_limit_s", 0.5)
+    monkeypatch.setattr(prompts, "RENDER_S_MAX", 0.5)
+    square = card(
+        "{% for m in messages %}{% for n in messages %}{% for o in messages %}{% set x = o %}{% endfor %}"
+        "{% endfor %}{% endfor %}{{ messages[0].content }}"
+    )
+    many = Chat(HELLO.messages * 900)
+    with pytest.raises(InvalidRequest, match="too long"):
+        await renderer.text(square, many)
+    starts = renderer._child.starts
+    with pytest.raises(InvalidRequest, match="past its limits"):
+        await renderer.text(square, many)
+    assert renderer._child.starts == starts
+    assert await renderer.text(square, HELLO) == "Hé <b>"
+    assert [text async for text in renderer.texts(square, [HELLO, HELLO])] == ["Hé <b>"] * 2
+    with pytest.raises(InvalidRequest, match="past its limits"):
+        await renderer.text(square, many)
+
+
 async def test_a_child_that_cannot_start_or_dies_is_an_error_not_a_hang() -> None:
     child = Child("herder.no_such_module", limit_s=5)
     with pytest.raises(ChildFailed):
