@@ -15,6 +15,7 @@ MARKS: dict[str, tuple[str, str]] = {
     "thinking": ("<thinking>", "</thinking>"),
     "thought": ("<thought>", "</thought>"),
     "reasoning": ("<reasoning>", "</reasoning>"),
+    "minimax": ("<mm:think>", "</mm:think>"),
     "seed": ("<seed:think>", "</seed:think>"),
     "bracket": ("[THINK]", "[/THINK]"),
     "command": ("<|START_THINKING|>", "<|END_THINKING|>"),
