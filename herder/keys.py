@@ -46,7 +46,12 @@ TABLE: dict[str, Key] = {
     "vocab": Key("vocab:{}", "string", "permanent", "the vocabulary as a GGUF without tensors"),
     "queue": Key("queue:{}", "zset", "live", "queued jobs of a model by rank"),
     "clocks": Key("clocks:{}", "zset", "live", "each account's virtual clock for a model"),
-    "prefixes": Key("prefixes:{}", "hash", "ttl", "beginning of a prompt → workers that took a job with it"),
+    "prefixes": Key(
+        "prefixes:{}",
+        "hash",
+        "ttl",
+        "beginning of a prompt → workers that took a job with it, or the one chain that has it",
+    ),
     "prefixes_before": Key("prefixes-before:{}", "hash", "ttl", "the same, of the time before"),
     "workers": Key("workers", "zset", "live", "worker ids by last heartbeat"),
     "model_workers": Key("model-workers:{}", "zset", "live", "workers of a model by last heartbeat"),

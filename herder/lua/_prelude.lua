@@ -20,7 +20,7 @@ local function read_clock()
   local seen = call('HMGET', K.time(), 'now', 'raw')
   local now, before = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
   if raw >= now then
-    if raw > now then call('HSET', K.time(), 'now', raw, 'raw', raw) end
+    if raw > now then call('HSET', K.time(), 'now', int(raw), 'raw', int(raw)) end
     return raw
   end
   if raw < before then before = raw; call('HSET', K.time(), 'raw', raw) end
@@ -32,13 +32,17 @@ local function read_clock()
 end
 
 local NOW = read_clock()
+local AT = int(NOW) -- for calls: Redis takes twice as long to print a number
 
--- A job's hash as a table; nil where there is none.
+-- A job's hash as a table, as far as a script asks for it; nil where there is none. What it has not is false.
 local function read_job(id)
-  local flat = call('HGETALL', K.job(id))
-  if #flat == 0 then return nil end
+  local fields = { 'status', 'attempt', 'worker', 'hold', 'cancel', 'company', 'account', 'model', 'batch', 'tokens', 'n',
+    'us_per_token', 'member', 'rank', 'batch_index', 'result_ttl_ms', 'webhook_url', 'webhook_endpoint',
+    'settled_attempt' }
+  local values = call('HMGET', K.job(id), unpack(fields))
+  if not values[1] then return nil end
   local job = { id = id }
-  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  for i, name in ipairs(fields) do job[name] = values[i] end
   return job
 end
 
@@ -48,9 +52,9 @@ local function is_live(job) return job.status == 'queued' or job.status == 'runn
 
 local function move(account, balance, amount)
   if balance == 'revenue' or balance == 'mint' then
-    call('HINCRBY', K.books(), balance, int(amount))
+    call('HINCRBY', K.books(), balance, amount)
   else
-    call('HINCRBY', K.account(account), balance, int(amount))
+    call('HINCRBY', K.account(account), balance, amount)
   end
 end
 
@@ -58,10 +62,11 @@ end
 -- A batch is held in one posting, which names the batch as its job; what its items capture and void names both.
 local function post(kind, account, source, target, amount, job, memo, batch)
   if amount == 0 then return end
-  move(account, source, -amount)
-  move(account, target, amount)
+  local text = int(amount)
+  move(account, source, int(-amount))
+  move(account, target, text)
   call('XADD', K.ledger(account), '*', 'kind', kind, 'source', source, 'target', target,
-    'amount', int(amount), 'job', job or '', 'memo', memo or '', 'at', int(NOW), 'batch', batch or '')
+    'amount', text, 'job', job or '', 'memo', memo or '', 'at', AT, 'batch', batch or '')
 end
 
 -- Events --------------------------------------------------------------------------------------------------
@@ -92,7 +97,7 @@ end
 
 local function dequeue(model, member)
   if call('ZREM', K.queue(model), member) == 1 and call('EXISTS', K.queue(model)) == 0 then
-    call('HSET', K.model(model), 'empty_since', NOW)
+    call('HSET', K.model(model), 'empty_since', AT)
   end
 end
 
@@ -154,33 +159,33 @@ end
 
 -- Ends a live job: hold gone, one terminal event, one callback, the record left to expire. `used` is the number of
 -- tokens that were produced and kept; the rest is given back to the account's virtual clock. `extra` are flat fields
--- of the record. The caller has checked 0 <= capture <= hold.
-local function finish(job, status, capture, used, extra)
+-- of the record and of the event, `kept` of the record alone. The caller has checked 0 <= capture <= hold.
+local function finish(job, status, capture, used, extra, kept)
   local hold = tonumber(job.hold)
   if job.status == 'queued' then dequeue(job.model, job.member) else unlease(job) end
   post('capture', job.account, 'held', 'revenue', capture, job.id, nil, job.batch)
   post('void', job.account, 'held', 'available', hold - capture, job.id, nil, job.batch)
-  call('HSET', K.job(job.id), 'status', status, 'hold', 0, 'captured', int(capture), 'refunded', int(hold - capture),
-    'ended_ms', NOW, unpack(extra))
+  local event = { 'status', status, 'captured', int(capture), 'refunded', int(hold - capture), unpack(extra) }
+  local record = { 'hold', '0', 'ended_ms', AT, unpack(kept or {}) }
+  for i = 1, #event do record[#record + 1] = event[i] end
+  call('HSET', K.job(job.id), unpack(record))
   local sold = tonumber(job.tokens) * tonumber(job.n or 1)
   local unused_ms = math.floor((sold - used) * tonumber(job.us_per_token) / 1000)
   if unused_ms > 0 and call('ZSCORE', K.clocks(job.model), job.account) then
     call('ZINCRBY', K.clocks(job.model), -unused_ms, job.account)
   end
   if status == 'succeeded' then
-    local mean = tonumber(call('HGET', K.model(job.model), 'mean_tokens') or used)
-    call('HSET', K.model(job.model), 'mean_tokens', string.format('%.2f', mean + (used - mean) / 16))
-  end
-  local event = { 'status', status, 'captured', int(capture), 'refunded', int(hold - capture) }
-  for i = 1, #extra do
-    if extra[i] ~= nil then event[#event + 1] = extra[i] end
+    local known = call('HGET', K.model(job.model), 'mean_tokens')
+    local before = tonumber(known or used)
+    local mean = string.format('%.2f', before + (used - before) / 16)
+    if mean ~= known then call('HSET', K.model(job.model), 'mean_tokens', mean) end
   end
   emit(job.id, 'done', event)
-  call('XADD', K.callbacks(), '*', 'job', job.id, 'account', job.account, 'status', status, 'at', int(NOW),
+  call('XADD', K.callbacks(), '*', 'job', job.id, 'account', job.account, 'status', status, 'at', AT,
     unpack(webhook_of(job)))
   call('DEL', K.input(job.id))
   if job.batch then return end_item(job, status, capture, hold - capture, used) end
-  call('ZADD', K.ended(), NOW, job.id .. ':' .. job.account)
+  call('ZADD', K.ended(), AT, job.id .. ':' .. job.account)
   call('PEXPIRE', K.job(job.id), job.result_ttl_ms)
   call('PEXPIRE', K.events(job.id), job.result_ttl_ms)
 end

@@ -50,16 +50,18 @@ local function join_line(new)
   local rank = arrival - new.head_start_ms
   local sequence = call('INCR', K.sequence())
   local member = string.format('%016.0f', sequence) .. ':' .. new.id
-  call('HSET', K.model(new.model), 'frontier', int(frontier))
+  -- With its first block, by which lease() sees in the line whether anybody may hold its beginning.
+  if new.chain then member = member .. '#' .. string.match(new.chain, '"([^"]+)"') end
+  if int(frontier) ~= market[1] then call('HSET', K.model(new.model), 'frontier', int(frontier)) end
   local tokens = new.tokens * (new.n or 1)
-  call('ZADD', K.clocks(new.model), arrival + math.floor(tokens * us_per_token / 1000), new.account)
+  call('ZADD', K.clocks(new.model), int(arrival + math.floor(tokens * us_per_token / 1000)), new.account)
   local fields = { 'account', new.account, 'key_id', new.key_id, 'model', new.model, 'status', 'queued',
-    'tokens', new.tokens, 'base', int(new.base), 'fee', int(new.fee), 'hold', int(new.fee),
+    'tokens', int(new.tokens), 'base', int(new.base), 'fee', int(new.fee), 'hold', int(new.fee),
     'set_prompt_fee', int(new.set_prompt_fee), 'fee_per_token', int(new.fee_per_token),
-    'multiplier_milli', new.multiplier_milli, 'offered', new.offered, 'kv_tokens', new.kv_tokens,
-    'member', member, 'rank', int(rank), 'arrival', int(arrival), 'us_per_token', us_per_token,
-    'attempt', 0, 'lapses_company', 0, 'lapses_alone', 0, 'skips', 0, 'submitted_ms', NOW,
-    'metadata', new.metadata, 'n', new.n or 1, 'result_ttl_ms', A.result_ttl_ms }
+    'multiplier_milli', int(new.multiplier_milli), 'offered', int(new.offered), 'kv_tokens', int(new.kv_tokens),
+    'member', member, 'rank', int(rank), 'arrival', int(arrival), 'us_per_token', int(us_per_token),
+    'attempt', '0', 'lapses_company', '0', 'lapses_alone', '0', 'skips', '0', 'submitted_ms', AT,
+    'metadata', new.metadata, 'n', int(new.n or 1), 'result_ttl_ms', int(A.result_ttl_ms) }
   for _, name in ipairs({ 'webhook_url', 'webhook_endpoint', 'batch', 'batch_index', 'custom_id', 'chain', 'marks',
     'typed' }) do
     if new[name] ~= nil and new[name] ~= cjson.null then
@@ -69,7 +71,7 @@ local function join_line(new)
   end
   call('HSET', K.job(new.id), unpack(fields))
   call('SET', K.input(new.id), new.input)
-  call('ZADD', K.account_jobs(new.account), sequence, new.id)
+  call('ZADD', K.account_jobs(new.account), int(sequence), new.id)
   enqueue(new.model, member, int(rank))
   local position = call('ZRANK', K.queue(new.model), member)
   emit(new.id, 'queued', { 'position', int(position) })

@@ -10,15 +10,15 @@ local held = call('SCARD', K.worker_jobs(A.worker))
 local kv_free, slots_free = A.kv_free, A.slots
 
 -- A job that lapsed twice in company runs alone: while it is here, nothing else comes.
-if held == 1 then
-  local only = call('SMEMBERS', K.worker_jobs(A.worker))[1]
-  if call('HGET', K.job(only), 'alone') == '1' then return { -1, {} } end
-end
+local only = held == 1 and call('SMEMBERS', K.worker_jobs(A.worker))[1]
+if only and call('HGET', K.job(only), 'alone') == '1' then return { -1, {} } end
 
 -- 1. Choose. What is looked at (`seen`) and left behind is passed by whatever is taken behind it, but only so often:
 -- then nothing passes it any more, and where it does not fit its room is kept for it.
+local queue = K.queue(A.model)
 local seen, chosen = {}, {}
 local again_ms, left_to_another = -1, false
+local near -- the first jobs of the line, where some of their beginnings are held somewhere
 
 local abandoned = {}
 local function is_abandoned(batch)
@@ -26,17 +26,23 @@ local function is_abandoned(batch)
   return abandoned[batch]
 end
 
--- What matters of a job in the line; nil where it is none of this worker's business.
+-- What a look needs, and behind it what a lease needs besides.
+local FIELDS = { 'kv_tokens', 'alone', 'skips', 'batch', 'n', 'submitted_ms', 'account', 'tokens', 'base', 'fee',
+  'set_prompt_fee', 'fee_per_token', 'attempt', 'arrival', 'offered', 'multiplier_milli', 'started_ms', 'chain' }
+local LOOK, ALL = 6, #FIELDS
+
+-- What matters of a job in the line; nil where it is none of this worker's business. Of `near` ones most are left where
+-- they are; of others all is read at once.
 local function look_at(member)
-  local id = string.sub(member, 18)
-  local want = call('HMGET', K.job(id), 'kv_tokens', 'alone', 'skips', 'batch', 'n', 'chain', 'submitted_ms')
+  local id = string.match(member, '^[^#]+', 18)
+  local want = call('HMGET', K.job(id), unpack(FIELDS, 1, near and LOOK or ALL))
   local kv, n = tonumber(want[1]), tonumber(want[5] or 1)
   -- 1.0 Its batch is being cancelled: feed() comes for it.
   if want[4] and is_abandoned(want[4]) then return nil end
   -- 1.1 This worker can never run it; another may: it is not passed over here, and what stands behind it is seen.
   if kv > A.kv_total or n > A.slots_total then return nil end
   local job = { id = id, member = member, kv = kv, n = n, alone = want[2] == '1', skips = tonumber(want[3]),
-    chain = want[6], joined = tonumber(want[7]), place = #seen + 1, match = 0, patience = 0 }
+    joined = tonumber(want[6]), read = not near and want, place = #seen + 1, match = 0, patience = 0 }
   seen[#seen + 1] = job
   return job
 end
@@ -57,72 +63,88 @@ local function offer(job)
   return slots_free == 0 or job.alone
 end
 
--- 1.2 Who holds what: two generations, the older one forgotten when the newer is full or old.
+-- 1.2 Who holds what: two generations, the older one forgotten when the newer is full or old. While only one job has
+-- had a beginning, its first block stands for all of it: `chain worker`. Else each link has its holders: `worker …`.
 local recent, before = K.prefixes(A.model), K.prefixes_before(A.model)
+local asked, since = {}, nil -- what `recent` says of a first block, false where nothing; and when it began
+local known = {} -- first blocks that anybody holds
 
-local idle = {}
-local function free_slots(worker)
-  if idle[worker] == nil then
-    idle[worker] = 0
-    local beat = tonumber(call('ZSCORE', K.model_workers(A.model), worker) or nil)
-    local stats = beat and beat >= NOW - A.gone_ms and call('HGET', K.worker(worker), 'stats')
-    if stats then idle[worker] = cjson.decode(stats).slots - call('SCARD', K.worker_jobs(worker)) end
+-- Asks who holds even the first block of any of these members, which have it in their names.
+local function ask_for(members)
+  local firsts = {}
+  for _, member in ipairs(members) do
+    local mark = string.find(member, '#', 18, true)
+    if mark then firsts[#firsts + 1] = string.sub(member, mark + 1) end
   end
-  return idle[worker]
+  if #firsts == 0 then return false end
+  local now, then_ = call('HMGET', recent, 'since', unpack(firsts)), call('HMGET', before, unpack(firsts))
+  since = now[1]
+  local any = false
+  for i, first in ipairs(firsts) do
+    asked[first] = now[i + 1]
+    if now[i + 1] or then_[i] then known[first], any = true, true end
+  end
+  return any
 end
 
--- How much of the job's prompt this worker holds; and, where another that is free holds much more of it, for how long
--- the job is left to that one.
-local function weigh(job)
-  local chain = cjson.decode(job.chain)
-  job.links = chain
-  local now, then_ = call('HMGET', recent, unpack(chain)), call('HMGET', before, unpack(chain))
-  local patience = job.alone and 0 or job.joined + A.prefix_wait_ms - NOW
-  local whole, elsewhere = tonumber(string.match(chain[#chain], '^%d+')), 0
-  for i = #chain, 1, -1 do
-    local blocks = tonumber(string.match(chain[i], '^%d+'))
-    for worker in string.gmatch((now[i] or '') .. ' ' .. (then_[i] or ''), '%S+') do
-      if worker == A.worker then
-        job.match = math.max(job.match, blocks)
-      elseif patience > 0 and elsewhere == 0 and free_slots(worker) >= job.n then
-        elsewhere = blocks
+-- Puts jobs that stand close together in the order of longest match.
+local function arrange(jobs)
+  -- Who holds each link of a chain, of one generation.
+  local function holders_of(generation, chain)
+    local holders = call('HMGET', generation, unpack(chain))
+    local whole, worker = string.match(holders[1] or '', '^(%b[]) (.+)$')
+    for i = 1, whole and #chain or 0 do
+      holders[i] = string.find(whole, '"' .. chain[i] .. '"', 1, true) and worker
+    end
+    return holders
+  end
+
+  local idle = {}
+  local function free_slots(worker)
+    if idle[worker] == nil then
+      idle[worker] = 0
+      local beat = tonumber(call('ZSCORE', K.model_workers(A.model), worker) or nil)
+      local stats = beat and beat >= NOW - A.gone_ms and call('HGET', K.worker(worker), 'stats')
+      if stats then idle[worker] = cjson.decode(stats).slots - call('SCARD', K.worker_jobs(worker)) end
+    end
+    return idle[worker]
+  end
+
+  -- How much of the job's prompt this worker holds; and, where another that is free holds much more of it, for how
+  -- long the job is left to that one.
+  local function weigh(job)
+    local chain = cjson.decode(call('HGET', K.job(job.id), 'chain'))
+    local now, then_ = holders_of(recent, chain), holders_of(before, chain)
+    local patience = job.alone and 0 or job.joined + A.prefix_wait_ms - NOW
+    local whole, elsewhere = tonumber(string.match(chain[#chain], '^%d+')), 0
+    for i = #chain, 1, -1 do
+      local blocks = tonumber(string.match(chain[i], '^%d+'))
+      for worker in string.gmatch((now[i] or '') .. ' ' .. (then_[i] or ''), '%S+') do
+        if worker == A.worker then
+          job.match = math.max(job.match, blocks)
+        elseif patience > 0 and elsewhere == 0 and free_slots(worker) >= job.n then
+          elsewhere = blocks
+        end
       end
+      if job.match > 0 then break end
     end
-    if job.match > 0 then break end
+    if elsewhere > 0 and (elsewhere - job.match) * 4 >= whole then job.patience = patience end
   end
-  if elsewhere > 0 and (elsewhere - job.match) * 4 >= whole then job.patience = patience end
-end
 
--- Puts jobs that stand close together in the order of longest match. Mostly nobody holds as much as the first block of
--- any: one look tells.
-local function arrange(near)
-  local linked, firsts = {}, {}
-  for _, job in ipairs(near) do
-    if job.chain then
-      linked[#linked + 1] = job
-      firsts[#firsts + 1] = string.match(job.chain, '"([^"]+)"')
-    end
+  for _, job in ipairs(jobs) do
+    local mark = string.find(job.member, '#', 18, true)
+    if mark and known[string.sub(job.member, mark + 1)] then weigh(job) end
   end
-  if #linked == 0 then return near end
-  local now, then_ = call('HMGET', recent, unpack(firsts)), call('HMGET', before, unpack(firsts))
-  local matched = false
-  for i, job in ipairs(linked) do
-    job.is_new = not now[i]
-    if now[i] or then_[i] then weigh(job) end
-    matched = matched or job.match > 0
-  end
-  if not matched then return near end
-  table.sort(near, function(a, b)
+  table.sort(jobs, function(a, b)
     if a.match ~= b.match then return a.match > b.match end
     return a.place < b.place
   end)
-  return near
+  return jobs
 end
 
 -- 1.3 The line, from its head. `near` collects the first jobs, those that stand close together, until one comes that
--- stands further off or has been passed so often that it keeps its place. Nil: each job is offered as it comes.
-local near = A.prefix_window_ms > 0 and call('EXISTS', recent, before) > 0 and {} or nil
-local with_ranks, limit = near ~= nil, nil
+-- stands further off or has been passed so often that it keeps its place. Mostly nobody holds as much as the first
+-- block of any: one look tells, and each job is offered as it comes.
 local function offer_near()
   local jobs = arrange(near)
   near = nil
@@ -133,10 +155,12 @@ local function offer_near()
   return left_to_another
 end
 
-local function next_in_line(job, rank)
+local near_end -- how many in the line stand within the window
+local function next_in_line(job, index)
   if not near then return offer(job) end
-  limit = limit or rank + A.prefix_window_ms
-  if rank <= limit and job.skips < A.skips_max then
+  near_end = near_end or
+    call('ZCOUNT', queue, '-inf', tonumber(call('ZSCORE', queue, job.member)) + A.prefix_window_ms)
+  if index <= near_end and job.skips < A.skips_max then
     near[#near + 1] = job
     return false
   end
@@ -145,97 +169,123 @@ end
 
 local page, full = A.slots + A.lookahead, false
 for start = 0, A.scan_max - 1, page do
-  local queue, last = K.queue(A.model), start + page - 1
-  local line = with_ranks and call('ZRANGE', queue, start, last, 'WITHSCORES') or call('ZRANGE', queue, start, last)
-  local width = with_ranks and 2 or 1
-  for i = 1, #line, width do
-    local job = look_at(line[i])
-    full = job ~= nil and next_in_line(job, tonumber(line[i + 1])) or #seen >= page
+  local line = call('ZRANGE', queue, start, start + page - 1)
+  if A.prefix_window_ms > 0 and (near or #seen == 0) then
+    local any = ask_for(line)
+    if #seen == 0 then near = any and {} or nil end
+  end
+  for i, member in ipairs(line) do
+    local job = look_at(member)
+    full = job ~= nil and next_in_line(job, start + i) or #seen >= page
     if full then break end
   end
-  if full or #line < page * width then break end
+  if full or #line < page then break end
 end
 if near then offer_near() end
 
 -- 1.4 Whoever was passed.
-if with_ranks then table.sort(chosen, function(a, b) return a.place < b.place end) end
+if near_end then table.sort(chosen, function(a, b) return a.place < b.place end) end
 for _, job in ipairs(seen) do
-  local passed = 0
-  for _, pick in ipairs(job.taken and {} or chosen) do
-    if pick.place > job.place then passed = passed + 1 end
+  if not job.taken then
+    local passed = 0
+    for _, pick in ipairs(chosen) do
+      if pick.place > job.place then passed = passed + 1 end
+    end
+    if passed > 0 then call('HINCRBY', K.job(job.id), 'skips', passed) end
   end
-  if passed > 0 then call('HINCRBY', K.job(job.id), 'skips', passed) end
 end
+if #chosen == 0 then return { again_ms, {} } end
 
--- 2. Hand over.
-local leases, reached = {}, 0
-for _, pick in ipairs(chosen) do
-  local job = read_job(pick.id)
-  dequeue(A.model, pick.member)
-  hand_to(job.id, A.worker, NOW + A.lease_ms)
-  local attempt = call('HINCRBY', K.job(job.id), 'attempt', 1)
-  call('HSET', K.job(job.id), 'status', 'running', 'worker', A.worker, 'company', 0, 'next_index', 0)
-  call('HSETNX', K.job(job.id), 'started_ms', NOW)
-  if job.batch then call('HINCRBY', K.batch(job.batch), 'running', 1) end
-  reached = math.max(reached, tonumber(job.arrival))
+-- 2. Hand over: first what is one call for all of them.
+local members, ids, inputs, ends, until_ms = {}, {}, {}, {}, int(NOW + A.lease_ms)
+for i, pick in ipairs(chosen) do
+  members[i], ids[i], inputs[i] = pick.member, pick.id, K.input(pick.id)
+  ends[2 * i - 1], ends[2 * i] = until_ms, pick.id
+end
+call('ZREM', queue, unpack(members))
+call('ZADD', K.leases(), unpack(ends))
+call('SADD', K.worker_jobs(A.worker), unpack(ids))
+local texts = call('MGET', unpack(inputs))
+
+-- Whoever shares a worker, at any moment of an attempt, is in company; of two who were here, both are marked already.
+local company = held + #chosen > 1 and '1' or '0'
+if only then call('HSET', K.job(only), 'company', '1') end
+
+local leases, reached, market, of_batch, chains = {}, 0, {}, {}, {}
+for i, pick in ipairs(chosen) do
+  local id, read = pick.id, pick.read or call('HMGET', K.job(pick.id), unpack(FIELDS))
+  local account, tokens, base, fee, prompt_fee, token_fee, attempts, arrival, offered, multiplier, started, chain =
+    unpack(read, LOOK + 1, ALL)
+  local attempt = tonumber(attempts) + 1
+  call('HSET', K.job(id), 'status', 'running', 'worker', A.worker, 'company', company, 'next_index', '0',
+    'attempt', int(attempt), 'started_ms', started or AT)
+  if read[4] then of_batch[read[4]] = (of_batch[read[4]] or 0) + 1 end
+  reached = math.max(reached, tonumber(arrival))
   -- Only a bid sets the last accepted multiplier, and once: an automatic price follows it and must not hold it up.
-  if job.offered == '1' and attempt == 1 then
-    call('HSET', K.model(A.model), 'last_multiplier', job.multiplier_milli, 'empty_ms', 0)
-  end
-  if attempt > 1 then
-    emit(job.id, 'restarted', { 'attempt', int(attempt) })
-  else
-    emit(job.id, 'started', { 'attempt', int(attempt) })
-  end
-  leases[#leases + 1] = { job.id, attempt, job.account, tonumber(job.tokens), job.base, job.fee,
-    job.set_prompt_fee, job.fee_per_token, call('GET', K.input(job.id)) }
+  if offered == '1' and attempt == 1 then market = { 'last_multiplier', multiplier, 'empty_ms', '0' } end
+  emit(id, attempt > 1 and 'restarted' or 'started', { 'attempt', int(attempt) })
+  if chain and A.prefix_window_ms > 0 then chains[#chains + 1] = chain end
+  leases[i] = { id, attempt, account, tonumber(tokens), base, fee, prompt_fee, token_fee, texts[i] }
 end
-
-if #chosen == 0 then return { again_ms, leases } end
-mark_company(A.worker)
+for batch, count in pairs(of_batch) do call('HINCRBY', K.batch(batch), 'running', count) end
 
 -- 3. What this worker holds from now on.
--- The generation that is written to: a new one where this one is full or old.
-local function open_generation()
-  local since = tonumber(call('HGET', recent, 'since') or nil)
-  if since and NOW - since < A.prefix_ttl_ms and call('HLEN', recent) < A.prefixes_max then return end
-  if since then call('RENAME', recent, before) end
-  call('HSET', recent, 'since', NOW)
-  call('PEXPIRE', recent, 2 * A.prefix_ttl_ms)
-end
-
--- This worker holds it from now on: its name goes first among those (a few) that hold each beginning.
-local function hold(job)
-  local chain = job.links or cjson.decode(job.chain)
-  local holders = job.is_new and {} or call('HMGET', recent, unpack(chain))
-  local fields = {}
-  for i, link in ipairs(chain) do
-    local names, count = A.worker, 1
-    for worker in string.gmatch(holders[i] or '', '%S+') do
-      if worker ~= A.worker and count < A.holders_max then names, count = names .. ' ' .. worker, count + 1 end
+if #chains > 0 then
+  -- The generation that is written to: a new one where this one is full or old.
+  if since == nil then since = call('HGET', recent, 'since') end
+  if not since or NOW - since >= A.prefix_ttl_ms or call('HLEN', recent) >= A.prefixes_max then
+    if since then
+      call('UNLINK', before) -- RENAME would free it meanwhile
+      call('RENAME', recent, before)
     end
-    if names ~= holders[i] then
-      fields[#fields + 1] = link
-      fields[#fields + 1] = names
+    asked = {}
+    call('HSET', recent, 'since', NOW)
+    call('PEXPIRE', recent, 2 * A.prefix_ttl_ms)
+  end
+
+  local fresh, written = {}, {} -- what is new in it
+  local function note(link, holders)
+    fresh[link] = holders
+    written[#written + 1] = link
+    written[#written + 1] = holders
+  end
+
+  -- A beginning that others have had as well: the worker's name goes first among those (a few) that hold each link.
+  local function hold_each(text, first)
+    local whole, one = string.match(first, '^(%b[]) (.+)$')
+    for link in string.gmatch(whole or '', '"([^"]+)"') do note(link, one) end
+    local chain = cjson.decode(text)
+    local holders = call('HMGET', recent, unpack(chain))
+    for i, link in ipairs(chain) do
+      local names, count, old = A.worker, 1, fresh[link] or holders[i]
+      for worker in string.gmatch(old or '', '%S+') do
+        if worker ~= A.worker and count < A.holders_max then names, count = names .. ' ' .. worker, count + 1 end
+      end
+      if names ~= old then note(link, names) end
     end
   end
-  if #fields > 0 then call('HSET', recent, unpack(fields)) end
-end
 
-local opened = false
-for _, pick in ipairs(chosen) do
-  if pick.chain and A.prefix_window_ms > 0 then
-    if not opened then open_generation() end
-    opened = true
-    hold(pick)
+  for _, text in ipairs(chains) do
+    local link, alone = string.match(text, '"([^"]+)"'), text .. ' ' .. A.worker
+    local first = fresh[link] or asked[link]
+    if first == nil then first = call('HGET', recent, link) end
+    if not first then note(link, alone) elseif first ~= alone then hold_each(text, first) end
   end
+  for i = 1, #written, 1000 do call('HSET', recent, unpack(written, i, math.min(i + 999, #written))) end
 end
 
 -- 4. The frontier, up to where the line has been served. Nobody who waits arrived before their rank: a bid that was
 -- taken from far behind does not move it past them.
-local first = call('ZRANGE', K.queue(A.model), 0, 0, 'WITHSCORES')
-if first[2] then reached = math.min(reached, tonumber(first[2])) end
-if reached > tonumber(call('HGET', K.model(A.model), 'frontier') or 0) then
-  call('HSET', K.model(A.model), 'frontier', int(reached))
+local first = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+if first[2] then
+  reached = math.min(reached, tonumber(first[2]))
+else
+  market[#market + 1] = 'empty_since'
+  market[#market + 1] = AT
 end
+if reached > tonumber(call('HGET', K.model(A.model), 'frontier') or 0) then
+  market[#market + 1] = 'frontier'
+  market[#market + 1] = int(reached)
+end
+if #market > 0 then call('HSET', K.model(A.model), unpack(market)) end
 return { again_ms, leases }

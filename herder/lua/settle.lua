@@ -14,8 +14,8 @@ if tonumber(job.attempt) ~= A.attempt or job.worker ~= A.worker then return 'STA
 if A.captured < 0 or A.captured > tonumber(job.hold) then return 'OVERDRAWN' end
 if A.outcome == 'cancelled' and job.cancel ~= '1' then return 'NOT_FLAGGED' end
 
-local result = { 'settled_attempt', A.attempt, 'prompt_tokens', A.prompt_tokens,
-  'completion_tokens', A.completion_tokens, 'cached_tokens', A.cached_tokens }
+local result = { 'settled_attempt', int(A.attempt), 'prompt_tokens', int(A.prompt_tokens),
+  'completion_tokens', int(A.completion_tokens), 'cached_tokens', int(A.cached_tokens) }
 local function add(name, value)
   if value ~= nil then result[#result + 1] = name; result[#result + 1] = value end
 end
@@ -25,10 +25,10 @@ add('error_message', A.error_message)
 if A.outcome == 'failed' then
   finish(job, 'failed', 0, 0, result)
 else
-  call('HSET', K.job(A.job), 'text', ARGV[4])
+  local kept = { 'text', ARGV[4] }
   for _, name in ipairs({ 'choices', 'logprobs' }) do
-    if A[name] then call('HSET', K.job(A.job), name, A[name]) end
+    if A[name] then kept[#kept + 1] = name; kept[#kept + 1] = A[name] end
   end
-  finish(job, A.outcome, A.captured, A.completion_tokens, result)
+  finish(job, A.outcome, A.captured, A.completion_tokens, result, kept)
 end
 return 'OK'

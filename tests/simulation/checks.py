@@ -105,7 +105,8 @@ def _check_places(world: World, queue: list[bytes], leases: list[bytes], in_hand
     """The line holds just the queued jobs; the leases and the workers' hands just the running ones, once."""
     reference = world.reference
     line = Counter(member.decode().partition(":")[2] for member in queue)
-    expect(line, Counter(job.ask.job_id for job in reference.queued()), "the line")
+    queued = (job.ask for job in reference.queued())
+    expect(line, Counter("#".join([ask.job_id, *ask.chain[:1]]) for ask in queued), "the line")
     lapse = {job.decode(): int(float(at)) for job, at in zip(leases[::2], leases[1::2], strict=True)}
     expect(lapse, {job.ask.job_id: job.lease_until for job in reference.running()}, "the leases")
     for worker, jobs in zip(world.workers, in_hands, strict=True):

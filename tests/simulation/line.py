@@ -5,9 +5,10 @@ A part of the reference, beside jobs and money; knows no Redis and no Lua. The r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain, takewhile
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from herder.settings import Settings
@@ -47,6 +48,33 @@ class Standing:
         return self.job.ask.job_id
 
 
+@dataclass
+class Generation:
+    """Who held which link in one stretch of time. A chain whose first link no other has is one field in Redis."""
+
+    since: int | None = None
+    holders: dict[str, list[str]] = field(default_factory=dict)
+    alone: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def hold(self, worker: str, links: tuple[str, ...]) -> None:
+        if links[0] not in self.holders:
+            self.alone[links[0]] = links
+        elif self.alone.get(links[0]) != links or self.holders[links[0]] != [worker]:
+            self.alone.pop(links[0], None)
+        for link in links:
+            others = [name for name in self.holders.get(link, ()) if name != worker]
+            self.holders[link] = [worker, *others[: HOLDERS_MAX - 1]]
+
+    def fields(self) -> dict[bytes, bytes]:
+        """As Redis has it."""
+        folded = {link for links in self.alone.values() for link in links}
+        held = {link: names for link, names in self.holders.items() if link not in folded}
+        fields = {link.encode(): " ".join(names).encode() for link, names in held.items()}
+        for first, links in self.alone.items():
+            fields[first.encode()] = f"{json.dumps(links)} {self.holders[first][0]}".encode()
+        return fields if self.since is None else fields | {b"since": str(self.since).encode()}
+
+
 class Line:
     """Who is heard of, and who holds what: this generation's and the last one's."""
 
@@ -55,10 +83,8 @@ class Line:
         self._window_ms, self._wait_ms = s.prefix_window_ms, s.prefix_wait_ms
         self._skips_max, self._gone_ms = s.lease_skips_max, 3 * s.lease_ms
         self._beats: dict[str, tuple[int, int]] = {}
-        self._recent: dict[str, list[str]] = {}
-        self._before: dict[str, list[str]] = {}
-        self._since: int | None = None
-        self._since_before: int | None = None
+        self._recent = Generation()
+        self._before = Generation()
 
     # --- who is there ------------------------------------------------------------------------------------
 
@@ -83,29 +109,26 @@ class Line:
     # --- who holds what ----------------------------------------------------------------------------------
 
     def _holders(self, link: str) -> set[str]:
-        return {*self._recent.get(link, ()), *self._before.get(link, ())}
+        return {*self._recent.holders.get(link, ()), *self._before.holders.get(link, ())}
 
-    def hold(self, worker: str, chains: Sequence[Sequence[str]]) -> None:
+    def hold(self, worker: str, chains: Sequence[tuple[str, ...]]) -> None:
         """A worker has taken jobs with these chains, at one time."""
         if not any(chains):
             return
-        old = self._since is not None and self._all.now - self._since >= GENERATION_MS
-        if old or len(self._recent) + 1 >= GENERATION_MAX:
-            self._recent, self._before = {}, self._recent
-            self._since, self._since_before = None, self._since
+        since = self._recent.since
+        old = since is not None and self._all.now - since >= GENERATION_MS
+        if old or len(self._recent.fields()) >= GENERATION_MAX:
+            self._recent, self._before = Generation(), self._recent
             self._all.counts["a generation of beginnings is over"] += 1
-        self._since = self._all.now if self._since is None else self._since
-        for link in chain.from_iterable(chains):
-            others = [name for name in self._recent.get(link, ()) if name != worker]
-            self._recent[link] = [worker, *others[: HOLDERS_MAX - 1]]
+        if self._recent.since is None:
+            self._recent.since = self._all.now
+        for links in filter(None, chains):
+            self._recent.hold(worker, links)
+        self._all.counts["a beginning that one job has had"] += len(self._recent.alone)
 
     def generations(self) -> list[dict[bytes, bytes]]:
         """This one and the last one, as Redis has them."""
-        return [
-            {link.encode(): " ".join(names).encode() for link, names in held.items()}
-            | ({} if since is None else {b"since": str(since).encode()})
-            for held, since in ((self._recent, self._since), (self._before, self._since_before))
-        ]
+        return [self._recent.fields(), self._before.fields()]
 
     def _weigh(self, standing: Standing, worker: str) -> None:
         """How much is held here; for how long the job is left to another that holds a quarter of it more."""
@@ -133,10 +156,7 @@ class Line:
         if len(held) == 1 and held[0].alone:
             return [], None
         seen = self._seen(room, line)
-        limit = seen[0].rank + self._window_ms if seen else 0
-        near = [
-            *takewhile(lambda each: each.rank <= limit and each.job.skips < self._skips_max, seen),
-        ]
+        near = self._near(seen, room, line)
         for each in near:
             self._weigh(each, worker)
         arranged = sorted(near, key=lambda each: (-each.match, each.place)) + seen[len(near) :]
@@ -162,6 +182,20 @@ class Line:
             elif job.ask.brief.n > room.slots_total:
                 self._all.counts["too many answers for a worker"] += 1
         return ours[: room.slots + room.lookahead]
+
+    def _near(
+        self, seen: Sequence[Standing], room: Room, line: Sequence[tuple[str, float]]
+    ) -> list[Standing]:
+        """Those within the window of the first one, if in that one's page of the line anything is held by anybody."""
+        if not seen:
+            return []
+        size = room.slots + room.lookahead
+        start = [name for name, _ in line].index(seen[0].name) // size * size
+        chains = [self._all.jobs[name].ask.chain for name, _ in line[start : start + size]]
+        if not any(self._holders(links[0]) for links in chains if links):
+            return []
+        limit = seen[0].rank + self._window_ms
+        return [*takewhile(lambda each: each.rank <= limit and each.job.skips < self._skips_max, seen)]
 
     def _pick(
         self, arranged: Sequence[Standing], near: int, room: Room, held: int

@@ -49,10 +49,10 @@ JOBS = (
     Mutant("submit-no-job-check", "submit", "if call('EXISTS', K.job(A.job)) == 1 then return { 'REPLAY', A.job } end"),
     Mutant("deposit-no-idempotency-check", "deposit", "if seen then", "if false then"),
     Mutant("chunk-no-choice", "chunk", "event[#event + 1] = 'choice'; event[#event + 1] = int(A.choice)"),
-    Mutant("settle-no-other-answers", "settle", "call('HSET', K.job(A.job), name, A[name])"),
+    Mutant("settle-no-other-answers", "settle", "kept[#kept + 1] = name; kept[#kept + 1] = A[name]"),
     Mutant("chunk-no-repeat-check", "chunk", "if A.first_index < expected then return 'REPEAT' end"),
     Mutant("finish-no-callback", "settle", "call('XADD', K.callbacks(), '*', 'job', job.id, 'account', job.account,"
-           " 'status', status, 'at', int(NOW),\n    unpack(webhook_of(job)))"),
+           " 'status', status, 'at', AT,\n    unpack(webhook_of(job)))"),
     Mutant("finish-two-events", "cancel", "emit(job.id, 'done', event)",
            "emit(job.id, 'done', event); emit(job.id, 'done', event)"),
     # Terminal is final.
@@ -60,7 +60,7 @@ JOBS = (
     Mutant("cancel-no-terminal-check", "cancel", "if not is_live(job) then return 'ENDED' end"),
     Mutant("renew-no-terminal-check", "renew", "not is_live(job) or "),
     # One place.
-    Mutant("lease-keeps-in-line", "lease", "dequeue(A.model, pick.member)"),
+    Mutant("lease-keeps-in-line", "lease", "call('ZREM', queue, unpack(members))"),
     Mutant("renew-keeps-in-line", "renew", "dequeue(job.model, job.member)\n", "\n"),
     Mutant("finish-keeps-lease", "settle", "else unlease(job) end", "end"),
     # Flags, company, time.
@@ -68,6 +68,8 @@ JOBS = (
            " 'CANCELLED' end"),
     Mutant("release-ignores-flag", "release", "elseif job.cancel == '1' then", "elseif false then"),
     Mutant("lapse-ignores-company", "sweep", "job.company == '1' and 'company' or 'alone'", "'alone'"),
+    Mutant("lease-no-company", "lease", "held + #chosen > 1 and '1' or '0'", "'0'"),
+    Mutant("lease-company-of-one", "lease", "if only then call('HSET', K.job(only), 'company', '1') end"),
     Mutant("lease-joins-alone", "lease", "== '1' then return { -1, {} } end",
            "== '2' then return { -1, {} } end"),
     Mutant("lease-ignores-room", "lease", "job.kv > kv_free or "),
@@ -76,7 +78,7 @@ JOBS = (
     # Whom a lease takes.
     Mutant("lease-counts-no-skips", "lease", "call('HINCRBY', K.job(job.id), 'skips', passed)"),
     Mutant("lease-passes-for-ever", "lease", " and job.skips < A.skips_max then\n    near", " then\n    near"),
-    Mutant("lease-ignores-the-window", "lease", "rank <= limit and "),
+    Mutant("lease-ignores-the-window", "lease", "index <= near_end and "),
     Mutant("lease-passes-what-is-left", "lease", "  return left_to_another\n", "  return false\n"),
     Mutant("lease-takes-the-shortest-match", "lease", "return a.match > b.match", "return a.match < b.match"),
     Mutant("lease-waits-for-ever", "lease", "job.joined + A.prefix_wait_ms - NOW", "A.prefix_wait_ms"),
@@ -89,16 +91,19 @@ JOBS = (
     Mutant("lease-n-does-not-count", "lease", " or job.n > slots_free"),
     Mutant("lease-keeps-room-for-too-many", "lease", " or n > A.slots_total"),
     Mutant("lease-one-holder", "lease", "count < A.holders_max", "false"),
-    Mutant("lease-remembers-for-ever", "lease", "NOW - since < A.prefix_ttl_ms and "),
-    Mutant("lease-remembers-all", "lease", " and call('HLEN', recent) < A.prefixes_max"),
+    Mutant("lease-unfolds-nothing", "lease", "note(link, one)"),
+    Mutant("lease-finds-nothing-folded", "lease", "holders[i] = string.find(whole, '\"' .. chain[i] .. '\"', 1,"
+           " true) and worker"),
+    Mutant("lease-remembers-for-ever", "lease", "NOW - since >= A.prefix_ttl_ms or "),
+    Mutant("lease-remembers-all", "lease", " or call('HLEN', recent) >= A.prefixes_max"),
     # Keys that stay.
     Mutant("prefixes-leak", "lease", "call('PEXPIRE', recent, 2 * A.prefix_ttl_ms)"),
     Mutant("events-leak", "settle", "call('PEXPIRE', K.events(job.id), job.result_ttl_ms)"),
     Mutant("input-leaks", "settle", "call('DEL', K.input(job.id))"),
     Mutant("idempotency-leaks", "submit", "call('PEXPIRE', key, A.idempotency_ttl_ms)"),
     Mutant("account-jobs-leak", "sweep", "call('ZREM', K.account_jobs(account), id)"),
-    Mutant("worker-leaks", "lease", "mark_company(A.worker)\n",
-           "mark_company(A.worker); call('HSET', K.worker(A.worker), 'x', 1)\n"),
+    Mutant("worker-leaks", "lease", "call('ZADD', K.leases(), unpack(ends))",
+           "call('ZADD', K.leases(), unpack(ends)); call('HSET', K.worker(A.worker), 'x', 1)"),
 )  # fmt: skip
 
 BATCHES = tuple(replace(mutant, mood="batches") for mutant in (

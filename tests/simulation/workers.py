@@ -75,7 +75,7 @@ async def _line(world: World) -> list[tuple[str, float]]:
     """Job ids and ranks of the line as Redis has it, first to last."""
     redis, keys = world.broker.redis, world.broker.keys
     rows = await world.broker.fetch(redis.zrange(keys("queue", MODEL), 0, -1, withscores=True))
-    return [(member.decode().partition(":")[2], rank) for member, rank in rows]
+    return [(member.decode()[17:].partition("#")[0], rank) for member, rank in rows]
 
 
 async def renew(world: World) -> None:
