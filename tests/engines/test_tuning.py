@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
+import llama_cpp
 import numpy as np
 import pytest
 
 from tests.engines.bench import Driver, MeasuredEngine, a_lease
+from worker import probe
 from worker.engine import ModelUnusable, Step, StepFailed
 from worker.main import EXIT_BAD_MODEL, EXIT_USAGE, run
-from worker.models import check
 from worker.tuning import Tuning, Wanted, from_text, to_text
 
 HERD_TINY = Path(str(files("herder") / "models" / "herd-tiny.gguf"))
 LONG = "Once upon a time there was a shepherd who had many llamas, and each of the llamas had a name. " * 6
 PROMPTS = ("What is the capital of France?", LONG, "x", "The quick brown fox jumps over the lazy dog.")
+MEMORY = 2 * 1024**3
 REDIS = ("--redis-url", "redis://127.0.0.1:1")
 
 Open = Callable[..., MeasuredEngine]
@@ -87,6 +92,8 @@ def test_a_cache_in_parts_answers_as_a_unified_one(opened: Open) -> None:
     assert (whole.facts.shares_cells, parts.facts.shares_cells) == (True, False)
     assert (parts.facts.sequences, parts.facts.kv_tokens, parts.facts.context) == (4, 2_048, 512)
     assert whole.facts.sequences > 4
+    per_sequence = [llama_cpp.llama_n_ctx_seq(engine._context) for engine in (whole, parts)]
+    assert per_sequence == [2_048, 512]
     driver = Driver(parts)
     answers = driver.run(*(a_lease(prompt, tokens=12) for prompt in PROMPTS))
     expected = Driver(whole).run(*(a_lease(prompt, tokens=12) for prompt in PROMPTS))
@@ -105,13 +112,32 @@ def test_a_copy_between_parts_never_reaches_native_code(opened: Open) -> None:
 
 
 def test_memory_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(ModelUnusable) as caught:
-        check(HERD_TINY, wanted=Wanted(slots=16, context=20_000_000))
-    said = str(caught.value)
-    assert "allocate" in said
-    assert "lower --slots or --ctx" in said
-    assert "\n" not in said
-    assert check(HERD_TINY, wanted=Wanted(slots=16, context=1_000)).tensors > 0
+    def probed(context: int) -> subprocess.CompletedProcess[str]:
+        wanted = to_text(Wanted(slots=16, context=context, threads=1))
+        return subprocess.run(
+            [sys.executable, "-m", "worker.probe", str(HERD_TINY), wanted],
+            capture_output=True, text=True, timeout=60, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY)),
+        )  # fmt: skip
+
+    done = probed(100_000)  # nearly 5 GB
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "allocate" in done.stderr
+    assert "lower --slots or --ctx" in done.stderr
+    assert probed(1_000).returncode == 0
+
+
+def test_what_is_left_to_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(probe, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(probe, "CGROUP", tmp_path)
+    assert probe.free_bytes() == 0
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:   8000 kB\n")
+    assert probe.free_bytes() == 8_192_000
+    (tmp_path / "memory.current").write_text("500000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 3000\nactive_file 200\n")
+    for most, free in (("max", 8_192_000), ("1000000", 503_200), ("100", 0)):
+        (tmp_path / "memory.max").write_text(f"{most}\n")
+        assert probe.free_bytes() == free
 
 
 @pytest.mark.parametrize(
