@@ -43,7 +43,7 @@ def test_a_file_that_is_on_the_list_is_served_and_another_never_reaches_native_c
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     probed: list[Path] = []
-    monkeypatch.setattr(models, "_probe", probed.append)
+    monkeypatch.setattr(models, "_probe", lambda path, *_: probed.append(path))
     assert models.check(HERD_TINY, frozenset({OTHER, DIGEST})).tensors > 0
     assert len(probed) == 1
     with pytest.raises(ModelUnusable, match=DIGEST):
@@ -78,7 +78,7 @@ def test_a_part_that_is_not_allowed_is_refused(monkeypatch: pytest.MonkeyPatch, 
     for part in parts:
         part.write_bytes(part.name.encode())
     monkeypatch.setattr(models, "read_header", lambda _: split(2))
-    monkeypatch.setattr(models, "_probe", lambda _: None)
+    monkeypatch.setattr(models, "_probe", lambda *_: None)
     digests = [hashlib.sha256(part.read_bytes()).hexdigest() for part in parts]
     assert models.check(parts[0], frozenset(digests)).tensors == 1
     with pytest.raises(ModelUnusable, match=digests[1]):
