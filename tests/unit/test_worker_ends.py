@@ -150,7 +150,9 @@ async def test_what_has_ended_is_settled_and_not_handed_back() -> None:
         bench.broker.down = True
         engine.allowed.set()
         calls = bench.broker.calls
-        await bench.broker.until(lambda: bench.broker.calls > calls + 5)  # it has ended, and pauses grow long
+        outbox = bench.runner._outbox
+        # It has ended, and pauses grow long.
+        await bench.broker.until(lambda: outbox.unsettled == 1 and bench.broker.calls > calls + 5)
         bench.broker.down = False
         bench.runner.stop()
         bench.runner.stop()
