@@ -1,6 +1,6 @@
 """What a long queue costs: p99 of a lease at depth ÷ at 100; and what an idle worker asks of Redis.
 
-Both queues stand at once, on two redis-servers, and are leased from in turns. A queued job takes about 5 KB of Redis.
+Both queues stand at once, on two redis-servers, and are leased from in turns. A queued job takes about 1.7 KB of Redis.
 """
 
 from __future__ import annotations

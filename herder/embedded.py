@@ -71,6 +71,10 @@ def server_command(data_dir: Path) -> list[str]:
         "--appendfsync", "always",
         "--save", "",
         "--maxmemory-policy", "noeviction",
+        # A stream's first entry takes a whole node: at 4 kB, the default, most of a queued job is empty room.
+        "--stream-node-max-bytes", "512",
+        # One longer text makes a record four times as large, and the chain of a prompt is longer than 64 bytes.
+        "--hash-max-ziplist-value", "512",
         "--daemonize", "no",
         "--loglevel", "warning",
         "--logfile", str(folder / "redis.log"),
