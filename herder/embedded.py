@@ -75,6 +75,8 @@ def server_command(data_dir: Path) -> list[str]:
         "--stream-node-max-bytes", "512",
         # One longer text makes a record four times as large, and the chain of a prompt is longer than 64 bytes.
         "--hash-max-ziplist-value", "512",
+        # A record has half as many fields; larger hashes, such as held beginnings, are not searched from end to end.
+        "--hash-max-ziplist-entries", "64",
         "--daemonize", "no",
         "--loglevel", "warning",
         "--logfile", str(folder / "redis.log"),
