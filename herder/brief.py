@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from pydantic_core import to_json
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -49,7 +51,7 @@ class Brief:
         plain = {name: value for name, value in vars(self).items() if value != _BRIEF_DEFAULTS.get(name)}
         if "sampling" in plain:
             plain["sampling"] = {k: v for k, v in vars(self.sampling).items() if v != _SAMPLING_DEFAULTS[k]}
-        return json.dumps(plain, ensure_ascii=False)
+        return to_json(plain).decode()
 
 
 _SAMPLING_DEFAULTS = vars(Sampling())

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 import redis.asyncio
+from pydantic_core import to_json
 
 from herder import reads
 from herder.clock import Clock, ServerClock
@@ -96,7 +97,7 @@ class Broker(reads.Reads):
             "price_version": ask.price_version, "kv_tokens": ask.kv_tokens,
             "n": ask.brief.n, "chain": json.dumps(ask.chain) if ask.chain else None, "marks": ask.marks,
             "typed": None if ask.brief.schema is None else 1,
-            "metadata": json.dumps(ask.metadata, ensure_ascii=False),
+            "metadata": to_json(ask.metadata).decode(),
             "idempotency_key": ask.idempotency_key, "request_hash": ask.request_hash,
             "idempotency_ttl_ms": s.idempotency_ttl_ms, "result_ttl_ms": s.result_ttl_ms,
             "queue_depth_max": s.queue_depth_max, "window_ms": s.window_ms,

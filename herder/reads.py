@@ -136,12 +136,19 @@ class Reads:
 
     async def model_state(self, model: str) -> ModelState | None:
         """A model as it stands, or None for an unknown one."""
-        card = await self.card(model)
-        if card is None:
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.get(self.keys("card", model))
+        pipe.time()
+        pipe.hgetall(self.keys("model", model))
+        pipe.zcard(self.keys("queue", model))
+        pipe.zrange(self.keys("workers"), 0, -1, withscores=True)
+        text, (seconds, microseconds), fields, queued, seen = await self.fetch(pipe.execute())
+        if not text:
             return None
-        now = await self.now_ms()
-        market = await self.hash_of("model", model)
-        workers = [w for w in await self.worker_states() if w.model == model]
+        card, market = ModelCard(**json.loads(text)), _decoded(fields)
+        override = self.clock.override_ms()
+        now = int(seconds) * 1000 + int(microseconds) // 1000 if override is None else override
+        workers = [w for w in await self._workers_of(seen) if w.model == model]
         milli = int(market.get("last_multiplier", MILLI))
         empty_since = int(market.get("empty_since", 0))
         empty_ms = int(market.get("empty_ms", 0)) + (now - empty_since if empty_since else 0)
@@ -151,7 +158,7 @@ class Reads:
             workers=len(workers),
             slots=sum(w.stats.slots for w in workers),
             busy=sum(w.stats.busy for w in workers),
-            queue_length=int(await self.fetch(self.redis.zcard(self.keys("queue", model)))),
+            queue_length=int(queued),
             last_multiplier_milli=decayed_multiplier(
                 milli, empty_ms, self.settings.last_multiplier_half_life_ms
             ),
@@ -169,6 +176,10 @@ class Reads:
     async def worker_states(self) -> list[WorkerState]:
         """The workers whose heartbeat is recent."""
         rows = await self.fetch(self.redis.zrange(self.keys("workers"), 0, -1, withscores=True))
+        return await self._workers_of(rows)
+
+    async def _workers_of(self, rows: list[tuple[bytes, float]]) -> list[WorkerState]:
+        """What each worker said of itself; `rows` are their ids and when they said it."""
         pipe = self.redis.pipeline(transaction=False)
         for worker, _ in rows:
             pipe.hgetall(self.keys("worker", worker.decode()))

@@ -5,6 +5,7 @@ believes.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import resource
 import socket
@@ -45,6 +46,9 @@ class Server(uvicorn.Server):
         """Say once that it serves; uvicorn says it in five lines."""
         await super().startup(sockets)
         if self.started:
+            # What is there by now stays: no collection needs to look through it again, again and again.
+            gc.collect()
+            gc.freeze()
             log.info("serving", host=self.config.host, port=self.config.port)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
