@@ -24,10 +24,11 @@ from benchmarks.models import model
 from herder.brief import Brief
 from herder.pricing import Terms
 from herder.protocol import Lease
-from worker.llama import BATCH_TOKENS, LlamaEngine
+from worker.llama import LlamaEngine
 from worker.scheduler import Scheduler
 from worker.sequence import Sequence
 
+BATCH_TOKENS = 2048
 WARM_UP = "A few words to begin with."
 
 

@@ -39,7 +39,8 @@ class Batch:
         """Lay the step's rows in; (slot, index in the batch) for each that wants logits, in batch order."""
         at = 0
         wanted: list[tuple[int, int]] = []
-        for row in step.rows:
+        # Where slots have cells of their own, llama.cpp decodes neighbours together, in the order of the batch.
+        for row in sorted(step.rows, key=lambda row: row.slot):
             end = at + len(row.tokens)
             if end > self.limit:
                 raise StepFailed(f"a batch of more than {self.limit} tokens")

@@ -85,7 +85,8 @@ class EngineFacts:
     slots only keep what is in them. All share `kv_tokens` cells, and a cell that several slots hold counts once. One
     batch holds at most `batch_tokens`; `trimmable` tells whether a slot can be cut anywhere but at 0 (not with a
     recurrent state or a sliding window), which prefix reuse needs; `shares_cells` whether its first cells can be
-    another slot's too: where not, each slot has cells of its own, enough for `context` tokens, and none only keeps.
+    another slot's too: where not, each slot has cells of its own, enough for `context` tokens, none only keeps, and a
+    copy takes time.
     """
 
     slots: int

@@ -137,7 +137,6 @@ class FakeEngine:
         for slot, keep in step.trims:
             self.cells.trim(slot, keep)
         for source, target, length in step.copies:
-            assert self._facts.shares_cells, "each slot has cells of its own"
             self.cells.copy(source, target, length)
         for opening in step.opens:
             held = self.cells.tokens[opening.slot]

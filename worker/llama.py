@@ -212,9 +212,10 @@ class LlamaEngine:
             llama_cpp.llama_memory_clear(self._memory, True)
             self._suspect = False
         for source, target, length in step.copies:
-            if not self._unified:  # llama.cpp copies whole parts only, and aborts where it is asked for less
-                raise StepFailed("cells are shared only in a unified KV cache")
-            llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+            # Where each slot has cells of its own llama.cpp copies all of them, and aborts where it is asked for less.
+            end = length if self._unified else -1
+            llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, end)
+            llama_cpp.llama_memory_seq_rm(self._memory, target, length, -1)
         for opening in step.opens:
             mask = self._grammars.open(opening.slot, opening.schema, opening.tokens)
             sampler = Sampler(opening.sampling, opening.prompt, ends=self._ends, mask=mask)

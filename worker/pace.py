@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-STEP_TARGET_MS = 200.0
+STEP_TARGET_MS = 300.0
 FIRST_BUDGET = 32
 LEAST_BUDGET = 8
 SMOOTHING = 0.3
@@ -33,10 +33,14 @@ class PrefillPace:
             tokens = FIRST_BUDGET
         else:
             # The more callers are reading along, the less of their time one long prompt may take.
-            target = self._target_ms * (1 - 0.75 * decoding / self._slots)
+            import os
+
+            target = float(os.environ.get("T_MS", "200")) * (
+                1 - float(os.environ.get("T_F", "0.75")) * decoding / self._slots
+            )
             spare_ms = max(0.0, target - (self._decode_ms if decoding else 0.0))
-            # At most twice what has been tried: a short prompt's time says little of a long one's.
-            tokens = min(int(spare_ms / max(self._ms_per_token, 1e-3)), 2 * self._largest)
+            # At most four times what has been tried: a short prompt's time says little of a long one's.
+            tokens = min(int(spare_ms / max(self._ms_per_token, 1e-3)), 4 * self._largest)
         return max(min(max(tokens // self._squeeze, LEAST_BUDGET), room), 0)
 
     def measured(self, decoding: int, prefilled: int, elapsed_ms: float) -> None:

@@ -1,13 +1,14 @@
 """What the KV cache holds, slot by slot: where a prompt may begin with what is there, and what gives way to it.
 
 A slot is live (a job is in it), kept (what a job has left) or free. Where slots cannot share cells, a job goes on in
-the very slot that has its beginning. Pure bookkeeping over `cells.py`; what the engine is to cut and share is collected
-for the next step. Prompts are compared when a job is to begin, never step by step. Must not know of the engine, of
-time or of who goes first.
+the very slot that has its beginning, or gets a copy. Pure bookkeeping over `cells.py`; what the engine is to cut and
+copy is collected for the next step. Prompts are compared when a job is to begin, never step by step. Must not know of
+the engine, of time or of who goes first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,8 @@ class Leader:
 
 
 NOTHING = Source()
+COPY_LEAST = 32
+"""Tokens that are worth copying a slot for where slots share no cells: all of its cells are, whatever they hold."""
 
 
 class Prefixes:
@@ -78,7 +81,7 @@ class Prefixes:
             return source, leader
         owner, prompt = owner_of(sequence.lease), packed(sequence.tokens[: sequence.prompt_tokens])
         most = sequence.prompt_tokens - 1
-        for slot, (other, others) in self._live.items() if self._shares else ():
+        for slot, (other, others) in self._live.items():
             if not owner.meets(owner_of(other.lease)):
                 continue
             # Only what is longer than the best so far is looked at closely: of many jobs that begin alike, one.
@@ -112,8 +115,7 @@ class Prefixes:
         """Put a job that fits into a slot, sharing the source's cells; False when no slot can be had in this step."""
         needed = sequence.reserved - source.length
         if not self._shares:
-            self._begin_there(sequence, source)
-            return True
+            return self._begin_apart(sequence, source)
         if not self._empty_slot(source):
             # Where no slot is to spare, that of the source is.
             return source.length > 0 and not self.copies and self.begin(sequence, NOTHING)
@@ -126,20 +128,39 @@ class Prefixes:
         self._enter(sequence, slot, source, self._kept.get(source.slot))
         return True
 
-    def _begin_there(self, sequence: Sequence, source: Source) -> None:
-        """Where slots share no cells: go on in the slot that has the beginning, unless more would be lost than gained.
+    def _begin_apart(self, sequence: Sequence, source: Source) -> bool:
+        """Where slots share no cells: a copy of the beginning, or go on in the slot that has it, whichever loses less.
 
         Each slot has cells enough for any job, and there is one for each job that is admitted.
         """
-        if 0 < source.length >= self.cells.length(source.slot) - source.length:
-            slot, kept = source.slot, self._kept.pop(source.slot)
+        kept = self._kept.get(source.slot)
+        there = kept is not None and self._floor(source.slot, NOTHING) <= source.length
+        if source.length < COPY_LEAST and not (there and self.cells.length(source.slot) <= 2 * source.length):
+            source, kept, there = NOTHING, None, False
+        if there and kept is not None and self._tail(source) <= self._price_of_a_slot(source):
+            slot = source.slot
+            del self._kept[slot]
             self.cells.trim(slot, source.length)
             self.trims[slot] = source.length
-        else:
-            empty = self._empty_slot(NOTHING)
-            assert empty, "more jobs than slots"
-            slot, kept, source = self._free.pop(), None, NOTHING
+            self._enter(sequence, slot, source, kept)
+            return True
+        if not self._empty_slot(source):
+            return False  # they are all copied from; the next step's copies may not be in the way
+        slot = self._free.pop()
+        if source.length:
+            self.copies[slot] = source
+        self.cells.extend(slot, source.length)
         self._enter(sequence, slot, source, kept)
+        return True
+
+    def _price_of_a_slot(self, source: Source) -> float:
+        """What is lost for an empty one."""
+        victim = self._least_worth(source)
+        return 0.0 if self._free else self._worth(victim) if victim is not None else math.inf
+
+    def _tail(self, source: Source) -> float:
+        """What is lost where a job goes on in a kept slot: what `_worth` says of the cells behind the beginning."""
+        return self._likely(source.slot) * (self.cells.length(source.slot) - source.length)
 
     def _enter(self, sequence: Sequence, slot: int, source: Source, kept: Kept | None) -> None:
         """The slot is the job's, with the beginning that it has from what was `kept`, or from a live slot."""
@@ -207,12 +228,16 @@ class Prefixes:
     def _empty_slot(self, source: Source) -> bool:
         """See that a slot is free."""
         if not self._free:
-            spare = (s for s in self._kept if self._floor(s, source) == 0)
-            slot = min(spare, key=self._worth, default=None)
+            slot = self._least_worth(source)
             if slot is None:
                 return False
             self._let_go(slot, 0)
         return True
+
+    def _least_worth(self, source: Source) -> int | None:
+        """The kept slot to do without first; none that this step copies from."""
+        spare = (s for s in self._kept if self._floor(s, source) == 0)
+        return min(spare, key=self._worth, default=None)
 
     def _make_room(self, most: int, source: Source) -> bool:
         """Cut kept slots until at most so many cells are used; False when copies of this step are in the way.

@@ -87,7 +87,7 @@ class Scheduler:
     def _expected(self, sequence: Sequence) -> int:
         """Cells that a waiting sequence will get from the one it follows."""
         follow = self._follows.get(sequence)
-        return follow.length if follow else 0
+        return follow.length if follow and self._facts.shares_cells else 0
 
     # --- admit and cancel --------------------------------------------------------------------------------
 

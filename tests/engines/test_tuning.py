@@ -15,7 +15,7 @@ import pytest
 
 from tests.engines.bench import Driver, MeasuredEngine, a_lease
 from worker import probe
-from worker.engine import ModelUnusable, Step, StepFailed
+from worker.engine import ModelUnusable
 from worker.main import EXIT_BAD_MODEL, EXIT_USAGE, run
 from worker.tuning import Tuning, Wanted, from_text, to_text
 
@@ -103,12 +103,16 @@ def test_a_cache_in_parts_answers_as_a_unified_one(opened: Open) -> None:
     assert again.cached > 100
     full = [a_lease(f"{i} " + LONG, tokens=512 - len(parts.tokenize(f"{i} " + LONG))) for i in range(4)]
     assert all(answer.finish is not None for answer in driver.run(*full))
-    assert not any(step.copies for step in parts.steps)
 
 
-def test_a_copy_between_parts_never_reaches_native_code(opened: Open) -> None:
-    with pytest.raises(StepFailed, match="unified"):
-        opened(kv_unified="off").step(Step((), copies=((0, 1, 4),)))
+def test_parts_copy_what_several_jobs_begin_with(opened: Open) -> None:
+    whole, parts = opened(kv_unified="on"), opened(kv_unified="off")
+    asked = [a_lease(f"{LONG} {end}", tokens=12) for end in ("First", "And then", "But", "So it was")]
+    answers = Driver(parts).run(*asked)
+    assert sum(answer.cached > 100 for answer in answers) == 3
+    assert sum(len(step.copies) for step in parts.steps) == 3
+    expected = [Driver(whole).run(lease)[0] for lease in asked]
+    assert [answer.text[:8] for answer in answers] == [answer.text[:8] for answer in expected]
 
 
 def test_memory_that_is_not_there_is_one_line() -> None:

@@ -1,10 +1,8 @@
-"""A KV cache in parts, one for each slot: no cell is shared, and a job goes on where its beginning is."""
+"""A KV cache in parts, one for each slot: a job goes on where its beginning is, or gets a copy."""
 
 from __future__ import annotations
 
 import random
-
-import pytest
 
 from tests.unit.prefix_bench import SYSTEM, Bench
 from worker.fake import FakeEngine
@@ -32,21 +30,47 @@ def test_a_chat_goes_on_in_its_own_slot() -> None:
     assert not any(step.copies for step in bench.engine.steps)
 
 
-def test_jobs_that_begin_alike_do_not_wait_for_each_other() -> None:
+def test_jobs_that_begin_alike_compute_it_once_and_copy_it() -> None:
     bench = PartsBench(slots=3)
     jobs = [bench.admit(SYSTEM * 3 + str(i)) for i in range(3)]
     bench.step()
-    assert {job.slot for job in jobs} == {0, 1, 2}
+    assert [job.slot for job in jobs] == [0, None, None]
     bench.finish()
-    assert [job.cached for job in jobs] == [0, 0, 0]
+    assert [job.cached for job in jobs] == [0, len(SYSTEM * 3), len(SYSTEM * 3)]
     assert all(len(job.text) == 5 for job in jobs)
+    assert bench.computed == len(SYSTEM * 3) + 3 * 5
+
+
+def test_a_few_tokens_are_not_worth_a_copy() -> None:
+    bench = PartsBench(slots=3)
+    first = bench.admit("A sheep. " + "x" * 90, tokens=20)
+    bench.step()
+    second = bench.admit("A sheep. " + "y" * 90)
+    bench.finish()
+    assert (first.cached, second.cached) == (0, 0)
+    assert not any(step.copies for step in bench.engine.steps)
+
+
+def test_what_is_kept_is_copied_where_a_slot_is_to_spare() -> None:
+    bench = PartsBench(slots=2)
+    long = bench.run(SYSTEM * 2 + "a long chat", tokens=60)
+    other = bench.run(SYSTEM * 2 + "some other", tokens=5)
+    assert other.cached == len(SYSTEM * 2)
+    again = bench.run(SYSTEM * 2 + "a long chat" + long.text + "?", tokens=2)
+    assert again.cached == len(SYSTEM * 2 + "a long chat") + 59
+
+
+def test_the_only_slot_goes_on_whatever_is_lost() -> None:
+    bench = PartsBench(slots=1)
+    bench.run(SYSTEM + "x" * 200)
+    assert bench.run(SYSTEM + "y").cached == len(SYSTEM)
 
 
 def test_what_is_worth_more_than_the_beginning_is_not_cut_for_it() -> None:
     bench = PartsBench(slots=2)
     long = bench.run(SYSTEM * 4 + "a long chat", tokens=30)
     short = bench.run(SYSTEM[:40] + "something short", tokens=2)
-    assert short.cached == 0
+    assert short.cached == 40
     again = bench.run(SYSTEM * 4 + "a long chat" + long.text + "?", tokens=2)
     assert again.cached >= len(SYSTEM * 4)
 
@@ -73,12 +97,3 @@ def test_only_its_own_account_goes_on_in_a_slot() -> None:
     bench.run(SYSTEM, account="alice")
     assert bench.run(SYSTEM + "x", account="bob").cached == 0
     assert bench.run(SYSTEM + "y", account="bob").cached == len(SYSTEM)
-
-
-def test_an_engine_of_parts_refuses_a_copy() -> None:
-    bench = Bench(slots=2, sequences=2)
-    bench.engine = FakeEngine(slots=2, context=400, shares_cells=False)
-    bench.run(SYSTEM)
-    bench.admit(SYSTEM + "again")
-    with pytest.raises(AssertionError, match="cells of its own"):
-        bench.step()

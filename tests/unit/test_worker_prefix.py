@@ -130,7 +130,7 @@ def test_a_job_that_waits_for_another_is_passed_by_and_keeps_its_place() -> None
     bench = Bench()
     leader = bench.admit(SYSTEM * 3 + "leader", tokens=50)
     follower = bench.admit(SYSTEM * 3 + "follower")
-    stranger = bench.admit("a stranger's prompt, which is long as well, and longer than a step can bear " * 2)
+    stranger = bench.admit("a stranger's prompt, which is long as well, and longer than a step can bear " * 4)
     bench.step()
     assert [s.slot is None for s in (leader, follower, stranger)] == [False, True, False]
     while follower.slot is None:

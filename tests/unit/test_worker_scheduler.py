@@ -40,7 +40,7 @@ def test_decode_rows_come_first_and_a_long_prompt_comes_in_parts() -> None:
         assert step.rows[0].slot == short.slot
         parts.append(len(step.rows[1].tokens))
     assert sum(parts) == 500
-    assert max(parts) <= 2 * FIRST_BUDGET
+    assert max(parts) <= 4 * FIRST_BUDGET
     assert max(parts[-5:]) < FIRST_BUDGET  # it was slow, so it got less
     assert [row.sample for row in step.rows] == [True, True]
 
