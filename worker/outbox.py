@@ -15,6 +15,12 @@ from worker.sequence import Key, Sequence, settlement_of
 REWINDS_MAX = 3
 """Times an attempt's whole log is sent again after a GAP (a Redis that came back without its last writes)."""
 
+GATHER_S = 0.03
+GATHER_MOST_S = 0.1
+"""How long text waits for more to go with it: the first where at most GATHER_FEW jobs are answered, and in proportion
+with more, since each chunk costs the broker, and whoever reads along, about as much as a token costs the engine."""
+GATHER_FEW = 4
+
 
 @dataclass
 class Report:
@@ -78,6 +84,11 @@ class Outbox:
     def unsettled(self) -> int:
         """Attempts that have ended and whose settlement is not answered."""
         return sum(report.ended for report in self._reports.values())
+
+    @property
+    def gather_s(self) -> float:
+        """How long text that is not urgent may wait for more."""
+        return min(GATHER_S * max(1.0, len(self._reports) / GATHER_FEW), GATHER_MOST_S)
 
     @property
     def clear(self) -> bool:

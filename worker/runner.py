@@ -30,7 +30,6 @@ from worker.sequence import Key, Sequence, sequences_of
 from worker.turn import Turn
 from worker.watchdog import Watchdog
 
-COALESCE_S = 0.03
 POLL_S = 2.0
 QUIET_S = 5.0
 """How long a stop waits for last calls."""
@@ -250,11 +249,11 @@ class Runner:
     # --- report ------------------------------------------------------------------------------------------
 
     async def _report_loop(self) -> None:
-        """Send text and settlements: a first token or an end at once, the rest about every COALESCE_S."""
+        """Send text and settlements: a first token or an end at once, the rest when more has gathered."""
         while True:
             await self._fresh.wait()
             if not self._urgent.is_set():
-                await wait(self._urgent, COALESCE_S)
+                await wait(self._urgent, self._outbox.gather_s)
             self._fresh.clear()
             self._urgent.clear()
             if not await self._report():
