@@ -21,6 +21,7 @@ TOGETHER_MAX = 64  # calls in a round trip
 TOGETHER_CHARS_MAX = 1_000_000  # and the length of their texts, past which no other joins them
 WAITING_MAX = 100_000
 WAIT_S = 20.0
+RESTED_S = 0.1  # a connection that was not used for so long is looked at first: its server may have hung up
 
 
 def translated(error: redis.exceptions.RedisError) -> Exception:
@@ -59,6 +60,7 @@ class Line:
         self._pool = client.connection_pool
         self._waiting: deque[_Calls] = deque()
         self._lanes = 0
+        self._kept: list[tuple[Any, float]] = []  # connections of lanes that ended, and since when; at most LANES
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None
 
@@ -89,25 +91,27 @@ class Line:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        while self._kept:
+            await self._pool.release(self._kept.pop()[0])
         _answer(self._waiting, RedisUnavailable("this connection to Redis is closed", retry_after=1))
 
     async def _serve(self) -> None:
-        """One lane: a round trip after the other while somebody waits, on a connection that it takes for so long."""
+        """One lane: a round trip after the other while somebody waits, on a connection that it keeps for the next."""
         connection: Any = None
         some: list[_Calls] = []
         try:
             while some := self._next():
                 try:
                     if connection is None:
-                        connection = await self._pool.get_connection()
+                        connection = await self._connection()
                     replies = await _round_trip(
                         connection, [each for calls in some for each in calls.commands]
                     )
                 except redis.exceptions.RedisError as error:
                     _answer(some, translated(error))
-                    if connection is not None:  # the pool makes it whole again before it gives it to anybody
-                        lost, connection = connection, None
-                        await self._pool.release(lost)
+                    if connection is not None:  # it is made whole again before it is used
+                        self._kept.append((connection, 0.0))
+                        connection = None
                     continue
                 for calls in some:
                     mine, replies = replies[: len(calls.commands)], replies[len(calls.commands) :]
@@ -117,7 +121,20 @@ class Line:
             self._lanes -= 1
             _answer(some, RedisUnavailable("the call to Redis was broken off", retry_after=1))
             if connection is not None:
+                self._kept.append((connection, asyncio.get_running_loop().time()))
+
+    async def _connection(self) -> Any:
+        """One that is ready: kept from an earlier lane, else the pool's. RedisError: there is none."""
+        if not self._kept:
+            return await self._pool.get_connection()
+        connection, since = self._kept.pop()
+        if asyncio.get_running_loop().time() - since > RESTED_S:
+            try:
+                await self._pool.ensure_connection(connection)
+            except BaseException:
                 await self._pool.release(connection)
+                raise
+        return connection
 
     def _next(self) -> list[_Calls]:
         """Who goes together next: from the head of the line, up to the limits of a round trip."""
