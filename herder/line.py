@@ -60,7 +60,7 @@ class Line:
         self._pool = client.connection_pool
         self._waiting: deque[_Calls] = deque()
         self._lanes = 0
-        self._kept: list[tuple[Any, float]] = []  # connections of lanes that ended, and since when; at most LANES
+        self._kept: list[tuple[Any, float]] = []  # connections, and since when they rest
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None
 
