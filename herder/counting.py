@@ -37,17 +37,25 @@ class Counter:
 
     async def count(self, model: str, text: str) -> int | None:
         """The tokens of `text` as the worker will count them, start token included; None where nobody here knows."""
+        return await self._asked("count", model, text)
+
+    async def cut(self, model: str, text: str) -> int | None:
+        """The tokens of a text that is put into an answer, as a worker cuts it; 0 where it cannot be written, None
+        where nobody here knows."""
+        return await self._asked("cut", model, text)
+
+    async def _asked(self, what: str, model: str, text: str) -> int | None:
         if time.monotonic() < self._away_until.get(model, 0.0):
             return None
         try:
             if not await self._has_vocabulary(model):
                 return None
-            answer = await self._child.ask({"op": "count", "model": model, "text": text})
+            answer = await self._child.ask({"op": what, "model": model, "text": text})
             if answer.get("error") == "unloaded":  # a fresh child after a crash
                 self._loaded.pop(model, None)
                 if not await self._has_vocabulary(model):
                     return None
-                answer = await self._child.ask({"op": "count", "model": model, "text": text})
+                answer = await self._child.ask({"op": what, "model": model, "text": text})
         except ChildFailed as error:
             self._stay_away(model, str(error))
             return None

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from typing import Any
 
 from herder.child import answer
+from herder.pieces import PIECE_BYTES_TRIED, Pieces
+from herder.reasoning import MARKS_BYTES
 
 MEMORY_BYTES_MAX = 8 * 2**30  # address space; a vocabulary of 256 k pieces takes some 100 MB of it
 
@@ -26,6 +28,7 @@ class Vocabularies:
         llama_cpp.llama_log_set(self._silent, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         self._models: OrderedDict[str, Any] = OrderedDict()
+        self._pieces: dict[str, Pieces] = {}
 
     def load(self, model: str, path: str, keep: int) -> dict[str, Any]:
         """Load a GGUF without tensors under a name."""
@@ -51,7 +54,32 @@ class Vocabularies:
         tokens = self._lib.llama_tokenize(vocabulary, written, len(written), room, len(room), True, True)
         return {"tokens": abs(tokens)}
 
+    def cut(self, model: str, text: str) -> dict[str, Any]:
+        """The tokens of a text that is put into an answer, as a worker cuts it; 0 where it cannot be written."""
+        if model not in self._models:
+            return {"error": "unloaded"}
+        self._models.move_to_end(model)
+        if model not in self._pieces:
+            self._pieces[model] = self._read_pieces(self._lib.llama_model_get_vocab(self._models[model]))
+        return {"tokens": len(self._pieces[model].cut(text.encode()) or ())}
+
+    def _read_pieces(self, vocabulary: Any) -> Pieces:
+        """Its tokens as an answer shows them: control tokens are no text, but for the marks of reasoning."""
+        room = ctypes.create_string_buffer(PIECE_BYTES_TRIED)
+        pieces: list[bytes] = []
+        ends: set[int] = set()
+        for token in range(self._lib.llama_vocab_n_tokens(vocabulary)):
+            # Less than 0: it is longer, and so never tried.
+            length = self._lib.llama_token_to_piece(vocabulary, token, room, len(room), 0, True)
+            piece = room.raw[: max(length, 0)]
+            hidden = self._lib.llama_vocab_is_control(vocabulary, token) and piece not in MARKS_BYTES
+            pieces.append(b"" if hidden else piece)
+            if self._lib.llama_vocab_is_eog(vocabulary, token):
+                ends.add(token)
+        return Pieces(pieces, ends)
+
     def _drop(self, model: str) -> None:
+        self._pieces.pop(model, None)
         loaded = self._models.pop(model, None)
         if loaded:
             self._lib.llama_model_free(loaded)
@@ -66,7 +94,8 @@ def main() -> None:
             kept.append(Vocabularies())
         if question["op"] == "load":
             return kept[0].load(question["model"], question["path"], question["keep"])
-        return kept[0].count(question["model"], question["text"])
+        asked = kept[0].cut if question["op"] == "cut" else kept[0].count
+        return asked(question["model"], question["text"])
 
     answer(handle, memory_bytes=MEMORY_BYTES_MAX)
 

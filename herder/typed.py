@@ -1,7 +1,8 @@
 """Whether answers can be made to fit what a caller wants: its schema is tried in a child, and the budget is enough.
 
 What llguidance compiles is native code fed by strangers, so it is compiled in a child first, with a time and a memory
-limit, and remembered. Knows no Redis, no HTTP and no model but its card.
+limit, and remembered. Knows no Redis, no HTTP, and of models their cards and
+how many tokens a text is.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from herder.child import Child, ChildFailed
+from herder.counting import Counter
 from herder.errors import InvalidRequest, Overloaded
 from herder.protocol import ModelCard
-from herder.schema_tree import Node, as_text, least_bytes
+from herder.schema_tree import Node, as_text, least_bytes, shortest
 from herder.schema_words import SchemaRefused
 
 COMPILE_S_MAX = 3.0
@@ -34,25 +36,41 @@ class Schemas:
     def __init__(self) -> None:
         self._child = Child("herder.schemas_child", limit_s=COMPILE_S_MAX)
         self._tried: OrderedDict[bytes, str | None] = OrderedDict()
+        self._counts: OrderedDict[tuple[bytes, str, int], int] = OrderedDict()
 
-    async def text(self, form: Form, card: ModelCard, tokens: int) -> str:
+    async def text(self, form: Form, card: ModelCard, tokens: int, counter: Counter) -> str:
         """The schema as the worker reads it. Raises InvalidRequest (no answer of so many tokens can fit it, or it
         cannot be compiled), Overloaded (there was no turn to try it)."""
-        least = -(-least_bytes(form.tree) // max(card.max_piece_bytes, 1))
-        if tokens < least:
-            raise InvalidRequest(
-                f"tokens: the shortest answer that fits {form.where} has at least {least} tokens of {card.model}",
-                limit=least,
-                errors=[{"field": "tokens", "message": f"at least {least} are needed for this schema"}],
-            )
+        least = least_bytes(form.tree)
+        # 1. Too few however long the model's tokens are.
+        at_least = -(-least // max(card.max_piece_bytes, 1))
+        if tokens < at_least:
+            raise _too_few(form, card, at_least, "at least ")
         text = as_text(form.tree)
         name = hashlib.sha256(text.encode()).digest()
+        # 2. Enough however short they are, or counted. Where nobody here can, the worker does, and all is refunded.
+        if tokens < least:
+            counted = await self._counted(name, form, card, counter)
+            if counted is not None and tokens < counted:
+                raise _too_few(form, card, counted, "")
         if name not in self._tried:
             self._remember(name, await self._why_not(text, form.where))
         why = self._tried[name]
         if why is not None:
             raise refused(SchemaRefused(form.where, why))
         return text
+
+    async def _counted(self, name: bytes, form: Form, card: ModelCard, counter: Counter) -> int | None:
+        """The tokens of the shortest answer as a worker would write it; None where nobody here knows."""
+        key = name, card.model, card.vocab_size
+        if key not in self._counts:
+            counted = await counter.cut(card.model, shortest(form.tree).decode())
+            if counted is None:
+                return None  # not remembered: the vocabulary may come
+            self._counts[key] = counted
+            while len(self._counts) > REMEMBERED_MAX:
+                self._counts.popitem(last=False)
+        return self._counts[key]
 
     async def _why_not(self, text: str, where: str) -> str | None:
         try:
@@ -73,6 +91,14 @@ class Schemas:
     async def close(self) -> None:
         """End the child."""
         await self._child.close()
+
+
+def _too_few(form: Form, card: ModelCard, needed: int, about: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"tokens: the shortest answer that fits {form.where} has {about}{needed} tokens of {card.model}",
+        limit=needed,
+        errors=[{"field": "tokens", "message": f"{about}{needed} are needed for this schema"}],
+    )
 
 
 def refused(error: SchemaRefused) -> InvalidRequest:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
+from herder.pieces import Pieces
 from herder.schema_tree import COMPILE, LIMITS, Node, longest_ending, tree_of
 from worker.closing import Closing
 from worker.engine import Drawn
@@ -27,8 +28,6 @@ from worker.sampling import Mask
 SCHEMAS_KEPT = 64
 WORN_BYTES = 64 * 1024
 """A schema whose answers have so many bytes in all is compiled afresh: its lexer remembers every state it was in."""
-PIECE_BYTES_TRIED = 24
-"""Endings are cut into pieces of at most so many bytes."""
 LONG = 256
 """Bytes, or tokens, of an ending that is not worked out for every token."""
 _NUMBER = re.compile(rb"[0-9.]*")
@@ -58,11 +57,9 @@ class Vocabulary:
     def __init__(self, pieces: Sequence[bytes], ends: Sequence[int]) -> None:
         self.pieces = pieces
         self.ends = frozenset(ends)
-        self._by_piece: dict[bytes, int] = {}
-        for token, piece in enumerate(pieces):
-            if 0 < len(piece) <= PIECE_BYTES_TRIED and token not in self.ends:
-                self._by_piece.setdefault(piece, token)
-        missing = b"".join(each for each in _PRINTABLE if each not in self._by_piece)
+        by_bytes = Pieces(pieces, self.ends)
+        self.cut = by_bytes.cut
+        missing = b"".join(each for each in _PRINTABLE if each not in by_bytes)
         if missing:
             raise Unfit(
                 f"this model's vocabulary has no token for {missing[:20].decode()!r}, so it cannot write JSON"
@@ -70,21 +67,6 @@ class Vocabulary:
         last = sorted(self.ends)
         tokens = cast(Any, _Tokens(pieces, last, self.cut))
         self.native = LLTokenizer(tokens, eos_token=last or None, slices=LLTokenizer.json_slices())
-
-    def cut(self, text: bytes) -> list[int] | None:
-        """The text in tokens, each as long as it can be; None where a byte has no token."""
-        tokens: list[int] = []
-        at = 0
-        while at < len(text):
-            for length in range(min(PIECE_BYTES_TRIED, len(text) - at), 0, -1):
-                token = self._by_piece.get(text[at : at + length])
-                if token is not None:
-                    break
-            else:
-                return None
-            tokens.append(token)
-            at += length
-        return tokens
 
 
 class _Tokens:

@@ -26,6 +26,9 @@ from herder.records import KeyRecord, ModelState
 from herder.settings import model_name
 
 JOB_ID_CHARS = 22  # 131 bits
+# Each character stands for four of these bytes; those for which it does not come out even are left out.
+_BYTES_TOO_HIGH = bytes(range(4 * len(ALPHABET), 256))
+_CHAR_OF_BYTE = (5 * ALPHABET).encode()[:256]
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ async def prompt_of(herd: Herd, card: ModelCard, body: Offer, tokens: int) -> Pr
 async def schema_of(herd: Herd, card: ModelCard, body: Offer, tokens: int) -> str | None:
     """The schema that answers of this body must fit, tried; None for any text. Raises InvalidRequest, Overloaded."""
     form = body.form()
-    return None if form is None else await herd.schemas.text(form, card, tokens)
+    return None if form is None else await herd.schemas.text(form, card, tokens, herd.counter)
 
 
 async def fitted(
@@ -193,11 +196,10 @@ def brief_for(body: Offer, text: str, schema: str | None) -> Brief:
 
 def new_job_id() -> str:
     """`job_` and 22 random base62 characters."""
-    number, digits = secrets.randbelow(len(ALPHABET) ** JOB_ID_CHARS), []  # once to the system for all
-    for _ in range(JOB_ID_CHARS):
-        number, digit = divmod(number, len(ALPHABET))
-        digits.append(ALPHABET[digit])
-    return "job_" + "".join(digits)
+    drawn = b""
+    while len(drawn) < JOB_ID_CHARS:  # mostly once: of 32 bytes one is left out
+        drawn = secrets.token_bytes(32).translate(_CHAR_OF_BYTE, _BYTES_TOO_HIGH)
+    return "job_" + drawn[:JOB_ID_CHARS].decode()
 
 
 def request_hash(body: Offer) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llama_herder import Tokens
+from llama_herder import InvalidRequest, Tokens
 from tests.e2e import schemas
 from tests.e2e.books import closed_books
 from tests.e2e.herd import DEMO, ROOT, Up, herd
@@ -60,16 +60,21 @@ def test_a_stream_is_silent_until_the_answer_is_whole(up: Up) -> None:
     assert list(json.loads(texts[0])) == ["a", "b"]
 
 
-def test_too_few_tokens_are_refunded(up: Up) -> None:
-    """The herder's bound is a weak one; the worker knows the tokens."""
+def test_too_few_tokens_are_refused_with_the_number_that_is_enough(up: Up) -> None:
+    """The herder counts as the worker does: one fewer is refused and held nothing, and so many are answered."""
+    wanted = {"age": "int", "units": "str"}
     with up.client() as herder:
         before = herder.account().available
-        job = herder.wait(herder.submit("hi", 3, output_type={"age": "int", "units": "str"}), 60)
-        assert (job.status, job.captured, job.refunded) == ("failed", 0, job.fee)
-        assert job.error is not None
-        assert job.error.code == "schema_error"
-        assert "the shortest answer" in job.error.message
+        with pytest.raises(InvalidRequest) as refused:
+            herder.submit("hi", 6, output_type=wanted)
+        with pytest.raises(InvalidRequest, match="the shortest answer"):
+            herder.quote("hi", 6, output_type=wanted)
         assert herder.account().available == before
+        needed = int(refused.value.extra["limit"])
+        with pytest.raises(InvalidRequest):
+            herder.submit("hi", needed - 1, output_type=wanted)
+        job = herder.run("hi", needed, output_type=wanted, timeout=60)
+        assert list(job.output) == list(wanted)
     closed_books(up, [job.id])
 
 

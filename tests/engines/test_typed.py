@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from herder.brief import Brief, Sampling
+from herder.counting import Counter
 from herder.pricing import Terms
 from herder.protocol import FinishReason, Lease
-from herder.schema_tree import as_text
+from herder.schema_tree import as_text, shortest
 from herder.schema_words import SchemaRefused
 from herder.schemas import tree_from
 from tests.engines.bench import MeasuredEngine
@@ -57,6 +61,26 @@ def least_tokens(engine: MeasuredEngine, schema: object) -> int:
     why = engine.ready(as_text(tree_from(schema, "$")), 0)
     assert why is not None
     return int(why.split("has ")[1].split()[0])
+
+
+async def test_the_herder_counts_a_shortest_answer_as_the_worker_does(
+    engine: MeasuredEngine, model_file: Path
+) -> None:
+    async def fetch(model: str) -> bytes:
+        return await asyncio.to_thread(model_file.read_bytes)
+
+    schemas = [PERSON]
+    for seed in range(10):
+        with contextlib.suppress(SchemaRefused):
+            tree_from(random_schema(seed), "$")
+            schemas.append(random_schema(seed))
+    assert len(schemas) > 3
+    counter = Counter(fetch)
+    try:
+        counted = [await counter.cut("any", shortest(tree_from(schema, "$")).decode()) for schema in schemas]
+    finally:
+        await counter.close()
+    assert counted == [least_tokens(engine, schema) for schema in schemas]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])

@@ -86,3 +86,25 @@ async def test_without_a_vocabulary_the_worker_decides(front: Front) -> None:
     await front.herd.broker.register_worker(WORKER, card(), STATS, None)
     reply = await front.client.post("/v1/jobs", json={"prompt": "Hello world " * 10, "tokens": 60})
     assert reply.status_code == 202
+
+
+async def test_the_shortest_answer_in_a_form_is_counted_and_the_count_remembered(
+    front: Front, vocabulary: bytes
+) -> None:
+    """By the bounds alone 3 tokens of 48 bytes might do; this vocabulary takes more, and needs no second question."""
+    await front.herd.broker.register_worker(WORKER, card(), STATS, vocabulary)
+    body = {"prompt": "a", "output_type": {"a": "int", "why": ["because", "why not"]}}
+    shortest = '{"a":0,"why":"because"}'
+    needed = await front.herd.counter.cut(MODEL, shortest)
+    assert needed is not None
+    assert 3 < needed < len(shortest)
+    starts = front.herd.counter._child.starts
+    for path in ("/v1/jobs", "/v1/quote", "/v1/jobs"):
+        reply = await front.client.post(path, json=body | {"tokens": needed - 1})
+        document = problem(reply, 422, "invalid_request")
+        assert (document["errors"][0]["field"], document["limit"]) == ("tokens", needed)
+    assert await front.balances() == (1_000, 0)
+    await front.herd.counter.close()
+    for tokens, status in ((needed - 1, 422), (needed, 202)):
+        assert (await front.client.post("/v1/jobs", json=body | {"tokens": tokens})).status_code == status
+    assert front.herd.counter._child.starts == starts
