@@ -7,7 +7,6 @@ found by a scanner. Only an HMAC of a key is ever stored. Knows nothing of accou
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import os
 import re
@@ -51,7 +50,7 @@ def checksum(body: str) -> str:
 
 def key_hmac(secret: bytes, key: str) -> str:
     """HMAC-SHA256 of a key in hexadecimal: what is stored, and what a request's key is looked up by."""
-    return hmac.new(secret, key.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return hmac.digest(secret, key.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 def has_key_secret(settings: Settings) -> bool:

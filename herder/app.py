@@ -74,6 +74,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         version=info.installed_version(),
         lifespan=lifespan,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # looked for at each request otherwise
     )
     app.state.metrics = metrics
     parts = (jobs, events, batches, quote, info, accounts, webhooks, admin, operations)

@@ -65,8 +65,7 @@ class Envelope:
         # The route's pattern, never the path: a metric must not have one series a job.
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if route != "other" else "any"
-        self._metrics.requests.labels(method, route, str(status)).inc()
-        self._metrics.seconds.labels(method, route).observe(seconds)
+        self._metrics.answered(method, route, status, seconds)
 
 
 def _request_id(scope: Scope) -> str:

@@ -67,9 +67,7 @@ def parsed(model: type[Body], raw: bytes | bytearray, settings: Settings) -> Bod
 def object_in(raw: bytes | bytearray, what: str = "the body") -> dict[str, Any]:
     """A JSON object, its numbers exact. Raises BadRequest (not JSON, not an object), InvalidRequest (no such JSON)."""
     try:
-        value = json.loads(
-            raw.decode("utf-8"), parse_float=_decimal, parse_constant=_constant, object_pairs_hook=_once
-        )
+        value = _EXACT.decode(raw.decode("utf-8"))
         if not isinstance(value, dict):
             raise BadRequest(f"{what} must be a JSON object")
         _only_unicode(value, raw)
@@ -140,6 +138,9 @@ def _constant(name: str) -> NoReturn:
     raise InvalidRequest(
         f"{name} is not a number", errors=[{"field": "", "message": f"{name} is not a number"}]
     )
+
+
+_EXACT = json.JSONDecoder(parse_float=_decimal, parse_constant=_constant, object_pairs_hook=_once)
 
 
 def _only_unicode(value: Any, raw: bytes | bytearray) -> None:
