@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from herder.api.batch_reading import SLICE, BatchAsk, Draft, Faults
+from herder.api.batch_reading import SLICE, BatchAsk, Draft
 from herder.api.chats import chat_of
+from herder.api.faults import Faults
 from herder.api.offers import Sale
 from herder.api.options import check_tokens
 from herder.api.state import Herd
@@ -77,11 +78,14 @@ async def fitted_items(herd: Herd, ask: BatchAsk) -> tuple[list[Fitted], dict[st
 
     Raises InvalidRequest naming each item that cannot be, UnknownModel, NoWorker, Overloaded.
     """
-    faults = Faults()
+    faults = ask.faults
     states = await _models(herd, ask.drafts, faults)
-    faults.refuse()
+    if faults.many:
+        faults.refuse()
     ready: list[Fitted] = []
     drafts = ask.drafts
+    if faults.found:  # of what is left, the rest of the faults is still told
+        drafts[:] = [draft for draft in drafts if draft.body.model in states]
     for first in range(0, len(drafts), SLICE):
         some = drafts[first : first + SLICE]
         drafts[first : first + SLICE] = [some[0]] * len(some)  # rendered, an item is not kept as it came
@@ -107,7 +111,7 @@ async def _models(herd: Herd, drafts: list[Draft], faults: Faults) -> dict[str |
         try:
             states[name] = await model_of(herd, name)
         except UnknownModel as error:
-            if len(states) == 0:  # most likely the model of all
+            if not states and not faults.found:  # most likely the model of all
                 raise
             faults.add(draft.where, "model", error.detail)
             if faults.many:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from herder.api.batch_bodies import BATCH_ONLY, INHERITED, BatchItem, BatchOptions
 from herder.api.bodies import checked_against
 from herder.api.chats import Inherited, tools_in
+from herder.api.faults import Faults
 from herder.api.problems import invalid
 from herder.api.reading import object_in, validated
 from herder.errors import BadRequest, HerderError, InvalidRequest
@@ -34,7 +35,6 @@ LINES_TYPES = (
 )
 AS_LINES = f"JSON lines are sent with `Content-Type: {LINES_TYPES[0]}`"
 SLICE = 200  # items between two turns of the event loop
-FAULTS_MAX = 20
 _INT = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 _INTS = ("tokens", "fee", "max_fee", "seed", "top_k", "penalty_tokens", "logprobs", "n")
@@ -57,38 +57,15 @@ class Draft:
 
 @dataclass(frozen=True)
 class BatchAsk:
-    """A batch that is right in itself. `digest` is its meaning, for the Idempotency-Key; empty where there is none."""
+    """A batch as far as it is right in itself: `faults` has the rest, and what is found later goes there too.
+
+    `digest` is its meaning, for the Idempotency-Key; empty where there is none.
+    """
 
     options: BatchOptions
     drafts: list[Draft]
     digest: str
-
-
-class Faults:
-    """What is wrong with a batch, as far as it is told: the first FAULTS_MAX."""
-
-    def __init__(self) -> None:
-        self.found: list[dict[str, str]] = []
-
-    def add(self, where: str, field: str, message: str) -> None:
-        """One more."""
-        self.found.append({"field": f"{where}: {field}" if field else where, "message": message})
-
-    def take(self, where: str, error: HerderError) -> None:
-        """What a check said of an item."""
-        for each in error.extra.get("errors") or [{"field": "", "message": error.detail}]:
-            self.add(where, each["field"], each["message"])
-
-    @property
-    def many(self) -> bool:
-        """Whether there is no use in looking further."""
-        return len(self.found) >= FAULTS_MAX
-
-    def refuse(self) -> None:
-        """Raises InvalidRequest where there are any."""
-        if self.found:
-            told = "; ".join(f"{fault['field']}: {fault['message']}" for fault in self.found[:3])
-            raise InvalidRequest(told[:600], errors=self.found[:FAULTS_MAX])
+    faults: Faults
 
 
 async def batch_of_object(
@@ -216,7 +193,8 @@ async def _batch(
     *,
     digest: bool,
 ) -> BatchAsk:
-    """Check every item, some between two turns of the event loop."""
+    """Check every item, some between two turns of the event loop. Raises InvalidRequest where none is right, or so many
+    are wrong that there is no use in looking further."""
     reader = _Reader(options, common, settings)
     meaning = hashlib.sha256(b"batch") if digest else None
     if meaning is not None:
@@ -234,10 +212,10 @@ async def _batch(
                 meaning.update(_meaning(body.model_dump(mode="json", exclude_defaults=True)))
         if count % SLICE == 0:
             await asyncio.sleep(0)
-    reader.faults.refuse()
-    if not drafts:
+    if not drafts or reader.faults.many:
+        reader.faults.refuse()
         raise InvalidRequest("a batch has at least one prompt", errors=[])
-    return BatchAsk(options, drafts, meaning.hexdigest() if meaning else "")
+    return BatchAsk(options, drafts, meaning.hexdigest() if meaning else "", reader.faults)
 
 
 def _meaning(fields: dict[str, Any]) -> bytes:

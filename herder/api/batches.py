@@ -73,7 +73,8 @@ async def submit(
     herd.batches_open += 1
     try:
         ask = await _asked(request, herd, digest=idempotency_key is not None)
-        bought = await batch_replayed(herd, key, ask, idempotency_key)
+        # What is wrong somewhere was never accepted.
+        bought = None if ask.faults.found else await batch_replayed(herd, key, ask, idempotency_key)
         if bought is None:
             bought = await batch_bought(herd, key, ask, idempotency_key)
             herd.feeder.want(bought.batch)

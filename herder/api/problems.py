@@ -34,6 +34,8 @@ from herder.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+FAULTS_MAX = 20  # named in `errors`
+TOLD_MAX = 3  # of them in `detail`
 # What every route that asks for a key may say, and what those that read a body may say besides.
 WITH_KEY: tuple[type[HerderError], ...] = (MissingKey, InvalidKey, RateLimited, RedisUnavailable)
 WITH_BODY: tuple[type[HerderError], ...] = (BadRequest, TooLarge, InvalidRequest)
@@ -145,9 +147,17 @@ def invalid(errors: Iterable[Any]) -> InvalidRequest:
         path = ".".join(str(part) for part in error["loc"] if _is_field(part))
         message = "unknown field" if error["type"] == "extra_forbidden" else _plain(str(error["msg"]))
         found.append({"field": _clean(path), "message": _clean(message.removeprefix("Value error, "))})
-    found = found[:20]
-    detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in found[:3])
-    return InvalidRequest(detail[:600], errors=found)
+    return InvalidRequest(told(found), errors=found[:FAULTS_MAX])
+
+
+def told(faults: Sequence[dict[str, str]], *, all_found: bool = True) -> str:
+    """The first of what is wrong, in one line for people, and how much more there is."""
+    first = "; ".join(
+        f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in faults[:TOLD_MAX]
+    )
+    more = len(faults) - TOLD_MAX
+    least = "" if all_found else "at least "
+    return first[:600] + (f"; and {least}{more} more" if more > 0 else "")
 
 
 def _plain(message: str) -> str:

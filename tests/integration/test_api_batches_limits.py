@@ -126,3 +126,33 @@ async def test_full_redis_and_missing_workers(settings: Settings) -> None:
         problem(await front.client.post("/v1/batches", json=body), 503, "no_worker")
         front.herd.full = True
         problem(await front.client.post("/v1/batches", json=body), 503, "overloaded")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}])
+async def test_faults_of_every_kind_are_told_together(front: Front, headers: dict[str, str]) -> None:
+    """What is wrong in itself, what only the model says, and what its text is too long for; in order, and counted."""
+    wrong: list[dict[str, Any]] = [
+        {"prompt": "a", "tokens": 100_000},
+        {"prompt": "fine"},
+        {"prompt": "a", "logit_bias": {"100000000": 1}},
+        {"prompt": ""},
+        {"prompt": "a", "output_type": {"b": "nothing"}},
+        {"prompt": "a", "model": "none"},
+        {"prompt": "a", "template": "none"},
+    ]
+    body = {"items": wrong, "tokens": 5}
+    document = problem(
+        await front.client.post("/v1/batches", json=body, headers=headers), 422, "invalid_request"
+    )
+    assert [fault["field"].split(".")[0] for fault in document["errors"]] == [
+        "item 0: tokens", "item 2: logit_bias", "item 3: prompt", "item 4: output_type", "item 5: model",
+        "item 6: template",
+    ]  # fmt: skip
+    assert document["detail"].endswith("; and 3 more")
+    assert await front.balances() == (1_000, 0)
+    many = {"items": [{"prompt": ""}] * 30, "tokens": 5}
+    document = problem(
+        await front.client.post("/v1/batches", json=many, headers=headers), 422, "invalid_request"
+    )
+    assert len(document["errors"]) == 20
+    assert document["detail"].endswith("; and at least 17 more")

@@ -119,6 +119,14 @@ async def test_a_line_that_the_herder_refuses_is_named(herd: Herd, terminal: Ter
     assert shown.code == 2
     assert shown.err.startswith("error: nothing was charged: in.txt, line 3: temperature")
     assert left() == []
+    write(IN, b'{"prompt": "a", "temperature": 9}\n' * 6)
+    shown = await terminal("batch", "in.txt", "--tokens", "40", "-o", "out.jsonl")
+    assert all(f"line {number}: temperature" in shown.err for number in range(1, 7))
+    assert shown.err.count("\n") == 1
+    write(IN, b'{"prompt": "a", "temperature": 9}\n' * 60)
+    shown = await terminal("batch", "in.txt", "--tokens", "40", "-o", "out.jsonl")
+    assert "line 20: temperature" in shown.err
+    write(IN, b'{"prompt": "a"}\n\n{"prompt": "b", "temperature": 9}\n')
     poor = await terminal(
         "batch", "in.txt", "--tokens", "400", "--multiplier", "50", "--text", "-o", "out.jsonl"
     )

@@ -30,12 +30,16 @@ def redis_url() -> str:
 async def of_object(settings: Settings, value: Any, query: str = "", *, digest: bool = False) -> BatchAsk:
     body = bytearray(json.dumps(value).encode() if not isinstance(value, bytes) else value)
     pairs = [tuple(part.split("=", 1)) for part in query.split("&") if part]
-    return await batch_of_object(body, pairs, settings, digest=digest)  # type: ignore[arg-type]
+    ask = await batch_of_object(body, pairs, settings, digest=digest)  # type: ignore[arg-type]
+    ask.faults.refuse()
+    return ask
 
 
 async def of_lines(settings: Settings, text: str, query: str = "", *, digest: bool = False) -> BatchAsk:
     pairs = [tuple(part.split("=", 1)) for part in query.split("&") if part]
-    return await batch_of_lines(bytearray(text.encode()), pairs, settings, digest=digest)  # type: ignore[arg-type]
+    ask = await batch_of_lines(bytearray(text.encode()), pairs, settings, digest=digest)  # type: ignore[arg-type]
+    ask.faults.refuse()
+    return ask
 
 
 def faults(error: pytest.ExceptionInfo[HerderError]) -> dict[str, str]:

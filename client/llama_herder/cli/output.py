@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import Any, TextIO
 
 from llama_herder._core import one_line
+from llama_herder.cli.faults import FAULTS_CHARS_MAX, faults
 from llama_herder.errors import HerderError, JobEnded, Refusal, WaitTimeout
 from llama_herder.problems import InsufficientFunds, InvalidRequest, MissingKey, RateLimited, UnknownModel
 from llama_herder.types import Job
@@ -73,11 +74,7 @@ def error_line(error: HerderError) -> str:
     elif isinstance(error, UnknownModel) and error.models and not all(name in said for name in error.models):
         more = [f"there are: {', '.join(error.models)}"]
     elif isinstance(error, InvalidRequest):
-        more = [
-            _grouped(f"{name}: {message}" if name else message)
-            for name, message in error.errors
-            if message not in error.detail
-        ]
+        return one_line(_grouped("; ".join(faults(error))), FAULTS_CHARS_MAX)
     elif error.status == 500 and error.request_id:
         more = [f"request {error.request_id}"]
     return one_line("; ".join([said, *more]), 700)
