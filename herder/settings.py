@@ -17,6 +17,8 @@ from herder.broker_settings import BrokerSettings, split_list
 OnOff = Literal["auto", "on", "off"]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 KV_TYPES: tuple[str, ...] = get_args(KvType)
+THREADS_MAX = 512
+"""GGML_MAX_N_THREADS: it aborts above."""
 Share = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
@@ -54,13 +56,20 @@ class Settings(BrokerSettings):
     ctx: int = Field(
         default=0,
         ge=0,
+        le=16_777_216,
         description="most tokens (prompt + answer) of one job; 0 takes the model's own, at most 4096",
     )
     threads: int = Field(
-        default=0, ge=0, description="threads of a worker; 0 shares the cores among the workers"
+        default=0,
+        ge=0,
+        le=THREADS_MAX,
+        description="threads of a worker; 0 shares the cores among the workers",
     )
     threads_prompt: int = Field(
-        default=0, ge=0, description="threads for steps that read prompts; 0 takes as many as HERDER_THREADS"
+        default=0,
+        ge=0,
+        le=THREADS_MAX,
+        description="threads for steps that read prompts; 0 takes as many as HERDER_THREADS",
     )
     batch_tokens: int = Field(
         default=2_048, ge=1, le=65_536, description="most tokens of one step; at least the slots"

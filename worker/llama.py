@@ -72,7 +72,7 @@ class LlamaEngine:
         llama_cpp.llama_log_set(_native_log, ctypes.c_void_p(0))
         _log_tail.clear()
         self._path, self._tuning = path, tuning
-        parameters.check_gpus(tuning)
+        parameters.check_gpus(gpu_layers, tuning)
         self._model = llama_cpp.llama_model_load_from_file(
             os.fsencode(path), parameters.of_model(gpu_layers, tuning)
         )
@@ -111,11 +111,12 @@ class LlamaEngine:
         params = parameters.of_context(
             self._tuning, sequences=sequences, kv_tokens=kv_tokens, threads=threads
         )
+        _log_tail.clear()
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
             others = self._tuning.unusual
             raise ModelUnusable(
-                f"{self._path}: no {slots} slots with a KV cache of {kv_tokens} tokens ({_why()}); "
+                f"{self._path}: no {slots} slots with a KV cache of {kv_tokens} tokens ({_why(1)}); "
                 "lower --slots or --ctx" + (f", or change {others}" if others else "")
             )
 
@@ -268,5 +269,6 @@ def sequences_for(slots: int) -> int:
     return min(slots + max(slots * KEEPING_A_SLOT, KEEPING_LEAST), SEQUENCES_MAX)
 
 
-def _why() -> str:
-    return " / ".join(_log_tail)[-400:] or "it gave no reason"
+def _why(most: int = 8) -> str:
+    """The errors that llama.cpp has logged, the first ones: what follows from an error is logged after it."""
+    return " / ".join(list(_log_tail)[:most])[-400:] or "it gave no reason"

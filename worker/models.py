@@ -138,7 +138,9 @@ def _probe(path: Path, wanted: Wanted) -> None:
     if code == 0:
         return
     if code < 0 and wanted != Wanted() and _loaded_apart(path, Wanted())[0] == 0:
-        others = f", or change {wanted.tuning.unusual}" if wanted.tuning.unusual else ""
+        many = "--threads" if wanted.threads > (os.cpu_count() or 1) else ""
+        changed = ", ".join(filter(None, (many, wanted.tuning.unusual)))
+        others = f", or change {changed}" if changed else ""
         raise ModelUnusable(
             f"{path}: llama.cpp loads it, but not with these settings (signal {-code}); lower --slots or --ctx"
             + others

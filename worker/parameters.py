@@ -33,24 +33,27 @@ SPLIT_MODES = {
     "layer": llama_cpp.LLAMA_SPLIT_MODE_LAYER,
     "row": llama_cpp.LLAMA_SPLIT_MODE_ROW,
 }
-GPU_DEVICE = 1
-"""GGML_BACKEND_DEVICE_TYPE_GPU: with memory of its own."""
+GPU_DEVICES = (1, 2)
+"""GGML_BACKEND_DEVICE_TYPE_GPU, with memory of its own, and _IGPU, which llama.cpp uses where there is no other."""
 
 
 def gpus_seen() -> int:
-    """How many GPUs llama.cpp has found."""
+    """How many GPUs llama.cpp has found and would use."""
     libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
     devices = (
         ctypes.c_void_p(libggml.ggml_backend_dev_get(ctypes.c_size_t(i)))
         for i in range(libggml.ggml_backend_dev_count())
     )
-    return sum(libggml.ggml_backend_dev_type(device) == GPU_DEVICE for device in devices)
+    kinds = [libggml.ggml_backend_dev_type(device) for device in devices]
+    return next((found for found in map(kinds.count, GPU_DEVICES) if found), 0)
 
 
-def check_gpus(tuning: Tuning) -> None:
+def check_gpus(gpu_layers: int, tuning: Tuning) -> None:
     """Raises ModelUnusable where GPUs were asked for that are not there: llama.cpp would silently use the processor."""
-    wanted = max(tuning.gpus, len(tuning.tensor_split), tuning.main_gpu + 1 if tuning.main_gpu else 0)
+    some = 1 if gpu_layers or tuning.split_mode != "layer" else 0
+    main = tuning.main_gpu + 1 if tuning.main_gpu else 0
+    wanted = max(tuning.gpus, len(tuning.tensor_split), main, some)
     if wanted > llama_cpp.llama_max_devices():
         raise ModelUnusable(
             f"{wanted} GPUs are wanted, llama.cpp uses {llama_cpp.llama_max_devices()} at most"
@@ -61,7 +64,8 @@ def check_gpus(tuning: Tuning) -> None:
     if not seen:
         raise ModelUnusable(
             "a GPU is wanted and llama.cpp sees none: build llama-cpp-python for it (for NVIDIA with "
-            'CMAKE_ARGS="-DGGML_CUDA=ON") and look at its driver, or leave --gpu, --tensor-split and --main-gpu out'
+            'CMAKE_ARGS="-DGGML_CUDA=ON") and look at its driver, or leave --gpu-layers, --gpu, --split-mode, '
+            "--tensor-split and --main-gpu out"
         )
     raise ModelUnusable(
         f"{wanted} GPUs are wanted and llama.cpp sees {seen}: name those that are there (--gpu)"

@@ -13,6 +13,7 @@ from pathlib import Path
 from herder.brief import Sampling
 from worker.engine import EngineError, ModelUnusable, Opening, Row, Step
 from worker.llama import LlamaEngine
+from worker.parameters import gpus_seen
 from worker.tuning import from_text
 
 MEMORY = Path("/proc/meminfo")
@@ -24,7 +25,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     path, wanted = Path(sys.argv[1]), from_text(sys.argv[2])
     free = free_bytes()
-    if free and wanted.gpu_layers == 0:  # the drivers of GPUs reserve more than they use
+    if free and not (wanted.gpu_layers and gpus_seen()):  # the drivers of GPUs reserve more than they use
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         soft = free if most == resource.RLIM_INFINITY else min(free, most)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, most))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.engines.bench import Driver, MeasuredEngine, a_lease
-from worker import probe
+from worker import parameters, probe
 from worker.engine import ModelUnusable
 from worker.main import EXIT_BAD_MODEL, EXIT_USAGE, run
 from worker.tuning import Tuning, Wanted, from_text, to_text
@@ -127,6 +127,7 @@ def test_memory_that_is_not_there_is_one_line() -> None:
     done = probed(100_000)  # nearly 5 GB
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "allocate" in done.stderr
+    assert " / " not in done.stderr, "the cause, not what follows from it"
     assert "lower --slots or --ctx" in done.stderr
     assert probed(1_000).returncode == 0
 
@@ -156,6 +157,9 @@ def test_what_is_left_to_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp
         (("--flash-attention", "perhaps"), EXIT_USAGE, "flash_attention"),
         (("--slots", "8", "--batch-tokens", "7"), EXIT_USAGE, "batch_tokens: 7 is less than the 8 slots"),
         (("--gpu", "0"), EXIT_BAD_MODEL, "llama.cpp sees none"),
+        (("--gpu-layers", "-1"), EXIT_BAD_MODEL, "leave --gpu-layers, --gpu"),
+        (("--gpu-layers", "5"), EXIT_BAD_MODEL, "llama.cpp sees none"),
+        (("--split-mode", "row"), EXIT_BAD_MODEL, "llama.cpp sees none"),
         (("--gpu-layers", "-1", "--tensor-split", "3,1"), EXIT_BAD_MODEL, "llama.cpp sees none"),
         (("--gpu-layers", "-1", "--split-mode", "none", "--main-gpu", "2"), EXIT_BAD_MODEL, "sees none"),
         (("--template", "nowhere.jinja"), EXIT_USAGE, "name a Jinja file, or llama-2"),
@@ -170,6 +174,51 @@ def test_what_cannot_be_is_refused_at_the_start(
     assert said in heard
     assert heard.startswith("herder-worker: ")
     assert heard.count("\n") == 1
+
+
+class Devices:
+    """The part of ggml that tells of the machine: devices of these kinds."""
+
+    def __init__(self, *kinds: int) -> None:
+        self.ggml_backend_dev_count = lambda: len(kinds)
+        self.ggml_backend_dev_get = lambda i: i.value + 1
+        self.ggml_backend_dev_type = lambda device: kinds[device.value - 1]
+
+
+CPU, GPU, IGPU = 0, 1, 2
+
+
+@pytest.mark.parametrize(
+    ("kinds", "seen"), [((), 0), ((CPU,), 0), ((GPU, IGPU, GPU, CPU), 2), ((CPU, IGPU), 1)]
+)
+def test_a_gpu_that_is_wanted_is_one_that_is_seen(
+    monkeypatch: pytest.MonkeyPatch, kinds: tuple[int, ...], seen: int
+) -> None:
+    """Whether llama.cpp was built for processors alone, or for a GPU and there is none, is the same."""
+    monkeypatch.setattr(parameters, "libggml", Devices(*kinds))
+    assert parameters.gpus_seen() == seen
+    parameters.check_gpus(0, Tuning())
+    for layers, tuning in ((-1, Tuning()), (5, Tuning()), (0, Tuning(split_mode="row"))):
+        if seen:
+            parameters.check_gpus(layers, tuning)
+        else:
+            with pytest.raises(ModelUnusable, match="sees none"):
+                parameters.check_gpus(layers, tuning)
+
+
+@pytest.mark.parametrize(
+    ("layers", "kinds", "limited"), [(0, (GPU,), True), (-1, (CPU,), True), (-1, (GPU,), False)]
+)
+def test_memory_is_watched_where_no_driver_reserves_it(
+    monkeypatch: pytest.MonkeyPatch, layers: int, kinds: tuple[int, ...], limited: bool
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(parameters, "libggml", Devices(*kinds))
+    monkeypatch.setattr(sys, "argv", ["probe", "nowhere.gguf", to_text(Wanted(gpu_layers=layers))])
+    monkeypatch.setattr(probe, "free_bytes", lambda: MEMORY)
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, _: limits.append(kind))
+    assert probe.main() == 1
+    assert (resource.RLIMIT_DATA in limits) is limited
 
 
 def test_more_tokens_than_llama_cpp_can_count_are_refused() -> None:

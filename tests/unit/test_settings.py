@@ -117,3 +117,15 @@ def test_a_file_that_is_no_text_is_one_clear_line() -> None:
 def test_an_empty_tls_path_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERDER_TLS_KEY", "")
     assert load().tls_key is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"threads": 513}, {"threads_prompt": 100_000}, {"ctx": 100_000_000}],
+    ids=lambda given: next(iter(given)),
+)
+def test_what_no_machine_can_do_is_refused_before_anything_is_loaded(given: dict[str, int]) -> None:
+    (name,) = given
+    with pytest.raises(SetupError, match=f"^HERDER_{name.upper()}: .*less than or equal to"):
+        load(**given)
+    assert getattr(load(**{name: 512}), name) == 512

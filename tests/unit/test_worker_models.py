@@ -22,6 +22,7 @@ from worker.engine import ModelUnusable
 from worker.gguf import BadGguf, read_header
 from worker.main import EXIT_BAD_MODEL, EXIT_USAGE, read_plan, run
 from worker.models import ModelSpec, check, locate, parse_spec
+from worker.tuning import Wanted
 
 HERD_TINY = Path(str(files("herder") / "models" / "herd-tiny.gguf"))
 
@@ -213,3 +214,14 @@ def test_a_probe_that_hangs_is_one_line_though_its_own_child_holds_its_output(
     left = int((tmp_path / "pid").read_text())
     assert alive(left), "nothing held the output open"
     os.kill(left, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("threads", "said"), [(1, "lower --slots or --ctx"), (500, "or change --threads")])
+def test_threads_beyond_the_cores_are_named_where_settings_make_it_crash(
+    monkeypatch: pytest.MonkeyPatch, threads: int, said: str
+) -> None:
+    monkeypatch.setattr(models, "_loaded_apart", lambda path, wanted: (-11 if wanted.threads else 0, ""))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with pytest.raises(ModelUnusable) as caught:
+        check(HERD_TINY, wanted=Wanted(threads=threads))
+    assert str(caught.value).endswith(said)
