@@ -188,10 +188,10 @@ class Runner:
         kv_free = self._scheduler.kv_free - self._intake.reserved
         leases = await self._leases.take(self._engine.facts, slots=free, kv_free=max(kv_free, 0))
         attempts = [sequences_of(lease) for lease in leases or ()]
-        if not self._unfinished:
-            self._progress.moved()
+        self._watchdog.look()
         # Before anything else, since renewing and handing back begin now.
         self._outbox.track(*(answer for answers in attempts for answer in answers))
+        self._watchdog.look()
         for answers in attempts:
             await self._accept(answers)
         return len(attempts)

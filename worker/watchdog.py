@@ -46,23 +46,34 @@ class Watchdog:
         self._busy = busy
         self._limit_s = limit_ms / 1000
         self._end = end
+        self._watching = self._armed = False
 
     async def watching(self) -> None:
         """Look, and let the interpreter's own thread know that we still do."""
         if not self._limit_s:
             return
         try:
+            self._watching = True
             while True:
-                faulthandler.dump_traceback_later(self._limit_s, exit=True)
-                await asyncio.sleep(self._limit_s / LOOKS)
+                self._armed = False
                 self.look()
+                await asyncio.sleep(self._limit_s / LOOKS)
         finally:
+            self._watching = self._armed = False
             faulthandler.cancel_dump_traceback_later()
 
     def look(self) -> None:
-        """End the process if it has had work for too long of which nothing came."""
+        """End the process if it has had work for too long of which nothing came. Called when work begins, too."""
+        if not self._limit_s:
+            return
         if not self._busy():
             self._progress.moved()
+            # One without work may stand still for as long as it is made to: stopped, paused with its container.
+            faulthandler.cancel_dump_traceback_later()
+            self._armed = False
         elif self._progress.silent_s >= self._limit_s:
             log.error("no step has ended: the worker ends itself", silent_s=round(self._progress.silent_s, 1))
             self._end()
+        elif self._watching and not self._armed:
+            faulthandler.dump_traceback_later(self._limit_s, exit=True)
+            self._armed = True

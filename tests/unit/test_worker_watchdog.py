@@ -101,6 +101,37 @@ def test_a_wedged_process_says_where_it_stands_and_ends(wedged: str) -> None:
     assert "most recent call first" in done.stderr
 
 
+IDLE = """
+import asyncio, threading, time
+from worker.progress import Progress
+from worker.watchdog import Watchdog
+
+async def main():
+    work = []
+    watchdog = Watchdog(Progress(time.monotonic), lambda: bool(work), 500)
+    watching = asyncio.create_task(watchdog.watching())
+    await asyncio.wait([watching], timeout=0.1)
+    threading.Event().wait(1.5)
+    print("alive", flush=True)
+    {then}
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [("pass", 0), ("watchdog.look(); work.append(1); watchdog.look(); threading.Event().wait()", 1)],
+)
+def test_a_worker_without_work_may_be_paused_and_one_that_has_just_got_some_may_not(
+    then: str, code: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IDLE.format(then=then)], capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, "alive\n"), done.stderr
+
+
 def test_a_watchdog_that_is_called_off_does_not_bite() -> None:
     wedge = "watching.cancel(); await asyncio.wait([watching]); threading.Event().wait(2.0)"
     done = subprocess.run(
