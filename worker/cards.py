@@ -71,7 +71,8 @@ def model_card(name: str, facts: EngineFacts, template: str | None = None) -> Mo
         bos_token=facts.bos_token,
         eos_token=facts.eos_token,
         adds_bos=facts.adds_bos,
-        description=facts.description,
+        # llama.cpp's words for a size that it has no name for.
+        description=facts.description.replace(" ?B", ""),
     )
 
 

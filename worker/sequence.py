@@ -176,7 +176,7 @@ def chances_of(drawn: Drawn, piece: Callable[[int], bytes]) -> TokenChances | No
 
     def chance(token: int, logprob: float) -> Chance:
         text = piece(token).decode("utf-8", "replace")
-        return {"token": token, "text": text, "logprob": round(max(logprob, IMPOSSIBLE), 4)}
+        return {"token": token, "text": text, "logprob": round(max(logprob, IMPOSSIBLE), 4) + 0.0}  # no -0.0
 
     top = [chance(token, logprob) for token, logprob in drawn.likeliest]
     return {**chance(drawn.token, drawn.logprob), "top": top}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.worker_bench import a_lease
-from worker.engine import Step
+from worker.engine import Drawn, Step
 from worker.fake import FakeEngine
 from worker.pace import FIRST_BUDGET, LEAST_BUDGET, STEP_TARGET_MS, PrefillPace, Speed
 from worker.scheduler import REFUSALS_MAX, Scheduler
-from worker.sequence import Sequence
+from worker.sequence import Sequence, chances_of
 
 
 def admitted(scheduler: Scheduler, prompt: str, stop: tuple[str, ...] = (), **more: object) -> Sequence:
@@ -117,3 +117,10 @@ def test_refusals_without_end_give_up_the_youngest_only() -> None:
     assert young.failure is not None
     assert young.failure.code == "engine_error"
     assert not old.ended
+
+
+def test_a_certain_token_has_a_log_probability_of_0_and_not_of_less_than_0() -> None:
+    told = chances_of(Drawn(1, -0.00001, ((1, -0.0), (2, -11.5))), lambda token: b"x")
+    assert told is not None
+    assert str(told["logprob"]) == str(told["top"][0]["logprob"]) == "0.0"
+    assert told["top"][1]["logprob"] == -11.5

@@ -30,6 +30,11 @@ def test_the_card_has_it() -> None:
     assert model_card("m", FACTS, "mine").template == "mine"
 
 
+def test_a_size_without_a_name_is_left_out_of_the_description() -> None:
+    assert model_card("m", replace(FACTS, description="llama ?B Q8_0")).description == "llama Q8_0"
+    assert model_card("m", replace(FACTS, description="llama 7B Q8_0")).description == "llama 7B Q8_0"
+
+
 @pytest.mark.parametrize("text", ["", " \n", "x" * 200_001, None])
 def test_what_is_no_template_is_refused(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "t.jinja"
