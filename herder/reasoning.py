@@ -27,10 +27,11 @@ SPACE_CHARS_MAX = 8  # white space before the first mark
 
 def marks_of(template: str, prompt: str) -> str | None:
     """How answers to this rendered prompt are to be parted; None where the template knows no reasoning."""
+    end = prompt.rstrip()
     for name, (first, last) in MARKS.items():
-        if last in template:
-            return name + OPEN if prompt.rstrip().endswith(first) else name
-    return None
+        if end.endswith(first) and (first in template or last in template):
+            return name + OPEN
+    return next((name for name, (_, last) in MARKS.items() if last in template), None)
 
 
 class Parts(NamedTuple):

@@ -105,6 +105,10 @@ def test_how_answers_are_parted(kind: str | None, answer: str, parts: tuple[str,
         ("{{ content.split('</think>')[-1] }}", "what is <think>?", "think"),
         ("{{ '<think>\n\n</think>\n\n' }}", "<think>\n\n</think>\n\n", "think"),
         ("{{ '[THINK]' }}{{ '[/THINK]' }}", "[THINK]", "bracket+"),
+        # One that begins the reasoning need not know how it ends.
+        ("{{ messages }}<think>\n", "hello<think>\n", "think+"),
+        ("{{ messages }}<think>\n", "hello", None),
+        ("{{ content.split('</think>')[-1] }}[THINK]", "hello[THINK]", "bracket+"),
     ],
 )
 def test_marks_are_found_in_the_template(template: str, prompt: str, marks: str | None) -> None:
