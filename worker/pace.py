@@ -8,10 +8,48 @@ from __future__ import annotations
 import math
 
 STEP_TARGET_MS = 300.0
+READERS_SHARE = 0.5
+"""Of a step's time that prompts leave to those who read along, where every slot has one."""
 FIRST_BUDGET = 32
 LEAST_BUDGET = 8
-SMOOTHING = 0.3
+LEARNING = 0.5
+ROWS_UNIT, TOKENS_UNIT = 8, 64
+LEAST_TOKEN_MS = 1e-3
 SPEED_HALF_LIFE_MS = 10_000.0
+
+
+class StepTime:
+    """What a step takes: so much, and so much for each decode row, and for each token of a prompt.
+
+    Learnt by normalised least mean squares: each step moves the three, in proportion to what it had of each, until
+    LEARNING of the error is gone. One that took more than twice as long as foreseen, and longer than a step aims at,
+    counts as that: a machine that was busy for a moment is not a slow one, and a slow one shows in a few steps.
+    """
+
+    def __init__(self) -> None:
+        self._fixed_ms = self._row_ms = 0.0
+        self.token_ms = 0.0
+        """0 before the first prompt."""
+
+    def without_prompts(self, decoding: int) -> float:
+        """The milliseconds of a step with so many decode rows."""
+        return self._fixed_ms + self._row_ms * decoding
+
+    def measured(self, decoding: int, prefilled: int, elapsed_ms: float) -> None:
+        """Learn from a step."""
+        if prefilled and not self.token_ms:  # the first one says little of what is whose
+            self.token_ms = max(elapsed_ms - self.without_prompts(decoding), elapsed_ms) / 2 / prefilled
+            return
+        foreseen = self.without_prompts(decoding) + self.token_ms * prefilled
+        error = elapsed_ms - foreseen
+        error = min(error, max(foreseen, STEP_TARGET_MS))
+        # In units of about what a step has of each.
+        rows, tokens = decoding / ROWS_UNIT, prefilled / TOKENS_UNIT
+        step = LEARNING * error / (1 + rows**2 + tokens**2)
+        self._fixed_ms = max(self._fixed_ms + step, 0.0)
+        self._row_ms = max(self._row_ms + step * rows / ROWS_UNIT, 0.0)
+        if prefilled:
+            self.token_ms = max(self.token_ms + step * tokens / TOKENS_UNIT, LEAST_TOKEN_MS)
 
 
 class PrefillPace:
@@ -21,42 +59,29 @@ class PrefillPace:
         self._slots = slots
         self._batch_tokens = batch_tokens
         self._target_ms = target_ms
-        self._decode_ms = 0.0
-        self._ms_per_token: float | None = None
+        self._time = StepTime()
         self._largest = FIRST_BUDGET
         self._squeeze = 1
 
     def budget(self, decoding: int) -> int:
         """Prefill tokens for a step in which `decoding` sequences each wait for their next token."""
         room = self._batch_tokens - decoding
-        if self._ms_per_token is None:
-            tokens = FIRST_BUDGET
-        else:
+        tokens = FIRST_BUDGET
+        if self._time.token_ms:
             # The more callers are reading along, the less of their time one long prompt may take.
-            import os
-
-            target = float(os.environ.get("T_MS", "200")) * (
-                1 - float(os.environ.get("T_F", "0.75")) * decoding / self._slots
-            )
-            spare_ms = max(0.0, target - (self._decode_ms if decoding else 0.0))
+            target_ms = self._target_ms * (1 - READERS_SHARE * decoding / self._slots)
+            spare_ms = max(0.0, target_ms - self._time.without_prompts(decoding))
             # At most four times what has been tried: a short prompt's time says little of a long one's.
-            tokens = min(int(spare_ms / max(self._ms_per_token, 1e-3)), 4 * self._largest)
+            tokens = min(int(spare_ms / self._time.token_ms), 4 * self._largest)
         return max(min(max(tokens // self._squeeze, LEAST_BUDGET), room), 0)
 
     def measured(self, decoding: int, prefilled: int, elapsed_ms: float) -> None:
         """Learn from a step that took `elapsed_ms` with so many decode rows and prefill tokens."""
         self._squeeze = 1
-        if prefilled == 0:
-            self._decode_ms += SMOOTHING * (elapsed_ms - self._decode_ms)
-            return
-        self._largest = max(self._largest, prefilled)
-        per_token = max(elapsed_ms - (self._decode_ms if decoding else 0.0), 0.0) / prefilled
-        # A few tokens carry the whole fixed cost of a step, so they say little.
-        weight = min(1.0, prefilled / 32)
-        if self._ms_per_token is None or (per_token > self._ms_per_token and weight == 1.0):
-            self._ms_per_token = per_token  # slower than thought: believe it at once
-        else:
-            self._ms_per_token += SMOOTHING * weight * (per_token - self._ms_per_token)
+        # Far too long: half as much comes next, whatever the reason was.
+        slow = elapsed_ms > 2 * self._target_ms
+        self._largest = prefilled // 8 if prefilled and slow else max(self._largest, prefilled)
+        self._time.measured(decoding, prefilled, elapsed_ms)
 
     def refused(self) -> None:
         """The batch did not fit the KV cache: halve the budget until a step has succeeded."""

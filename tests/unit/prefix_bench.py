@@ -32,10 +32,11 @@ class Bench:
         self.scheduler.admit(sequence)
         return sequence
 
-    def step(self, ms: float = 1.0) -> Step:
+    def step(self, ms: float = 1.0, token_ms: float = 0.0) -> Step:
         """One step."""
         step = self.scheduler.plan()
         assert step is not None
+        ms += token_ms * sum(len(row.tokens) for row in step.rows)
         self.scheduler.apply(step, self.engine.step(step), ms, self.engine.piece, self.engine.ends)
         return step
 

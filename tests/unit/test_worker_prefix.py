@@ -127,17 +127,19 @@ def test_shared_cells_count_once() -> None:
 
 
 def test_a_job_that_waits_for_another_is_passed_by_and_keeps_its_place() -> None:
-    bench = Bench()
+    bench = Bench(context=2_000)
     leader = bench.admit(SYSTEM * 3 + "leader", tokens=50)
     follower = bench.admit(SYSTEM * 3 + "follower")
-    stranger = bench.admit("a stranger's prompt, which is long as well, and longer than a step can bear " * 4)
-    bench.step()
+    stranger = bench.admit(
+        "a stranger's prompt, which is long as well, and longer than a step can bear " * 20
+    )
+    bench.step(token_ms=10.0)
     assert [s.slot is None for s in (leader, follower, stranger)] == [False, True, False]
     while follower.slot is None:
-        bench.step(ms=200.0)
+        bench.step(token_ms=10.0)
     assert leader.done >= len(SYSTEM * 3)
     while not follower.decoding:
-        bench.step(ms=200.0)
+        bench.step(token_ms=10.0)
     assert not stranger.decoding
 
 

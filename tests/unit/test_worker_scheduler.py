@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.unit.worker_bench import a_lease
 from worker.engine import Drawn, Step
 from worker.fake import FakeEngine
-from worker.pace import FIRST_BUDGET, LEAST_BUDGET, STEP_TARGET_MS, PrefillPace, Speed
+from worker.pace import FIRST_BUDGET, LEAST_BUDGET, STEP_TARGET_MS, PrefillPace, Speed, StepTime
 from worker.scheduler import REFUSALS_MAX, Scheduler
 from worker.sequence import Sequence, chances_of
 
@@ -19,10 +21,11 @@ def admitted(scheduler: Scheduler, prompt: str, stop: tuple[str, ...] = (), **mo
     return sequence
 
 
-def run(scheduler: Scheduler, engine: FakeEngine, ms: float = 1.0) -> Step:
+def run(scheduler: Scheduler, engine: FakeEngine, ms: float = 1.0, token_ms: float = 0.0) -> Step:
     """One step; what was planned."""
     step = scheduler.plan()
     assert step is not None
+    ms += token_ms * sum(len(row.tokens) for row in step.rows)
     scheduler.apply(step, engine.step(step), ms, engine.piece, engine.ends)
     return step
 
@@ -36,10 +39,10 @@ def test_decode_rows_come_first_and_a_long_prompt_comes_in_parts() -> None:
     parts = []
     step = Step(())
     while not long.decoding:
-        step = run(scheduler, engine, ms=STEP_TARGET_MS)
+        step = run(scheduler, engine, token_ms=STEP_TARGET_MS / 20)
         assert step.rows[0].slot == short.slot
         parts.append(len(step.rows[1].tokens))
-    assert sum(parts) == 500
+    assert sum(parts) == 500, parts
     assert max(parts) <= 4 * FIRST_BUDGET
     assert max(parts[-5:]) < FIRST_BUDGET  # it was slow, so it got less
     assert [row.sample for row in step.rows] == [True, True]
@@ -52,14 +55,40 @@ def test_the_budget_follows_the_measured_time_and_those_who_wait() -> None:
         fast.measured(0, fast.budget(0), 5.0)
     assert fast.budget(0) > 1_000
     slow = PrefillPace(slots=4, batch_tokens=2_048)
-    slow.measured(0, 64, 640.0)  # 10 ms a token
-    assert slow.budget(0) == 20
-    slow.measured(4, 0, 50.0)
+    slow.measured(0, 64, 640.0)
+    assert slow.budget(0) == STEP_TARGET_MS // 5
+    for _ in range(20):
+        slow.measured(4, 0, 50.0)
     budgets = [slow.budget(decoding) for decoding in range(4)]
     assert budgets == sorted(budgets, reverse=True)
     assert budgets[3] >= LEAST_BUDGET
-    slow.measured(0, 64, 64_000.0)
+    for _ in range(10):
+        slow.measured(0, 64, 64_000.0)
     assert slow.budget(3) == LEAST_BUDGET  # little, but never nothing
+
+
+def test_the_time_of_a_step_is_learnt_in_its_parts() -> None:
+    shuffled = random.Random(3)
+    time = StepTime()
+    for _ in range(400):
+        decoding, prefilled = shuffled.randrange(17), shuffled.choice([0, 0, 20, 60, 120])
+        if decoding + prefilled:
+            time.measured(decoding, prefilled, 12 + 2 * decoding + prefilled)
+    assert time.token_ms == pytest.approx(1, rel=0.1)
+    assert [time.without_prompts(rows) for rows in (0, 16)] == pytest.approx([12, 44], rel=0.2)
+
+
+def test_one_slow_step_does_not_make_a_machine_slow() -> None:
+    pace = PrefillPace(slots=4, batch_tokens=2_048)
+    for _ in range(50):
+        pace.measured(2, 0, 20.0)
+        pace.measured(2, 100, 120.0)
+    before = pace.budget(2)
+    pace.measured(2, 100, 5_000.0)
+    assert pace.budget(2) > before / 2
+    for _ in range(30):
+        pace.measured(2, 100, 1_200.0)
+    assert pace.budget(2) < before / 5
 
 
 def test_a_budget_never_overfills_the_batch() -> None:
