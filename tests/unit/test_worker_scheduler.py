@@ -55,8 +55,8 @@ def test_the_budget_follows_the_measured_time_and_those_who_wait() -> None:
         fast.measured(0, fast.budget(0), 5.0)
     assert fast.budget(0) > 1_000
     slow = PrefillPace(slots=4, batch_tokens=2_048)
-    slow.measured(0, 64, 640.0)
-    assert slow.budget(0) == STEP_TARGET_MS // 5
+    slow.measured(0, 32, 640.0)
+    assert slow.budget(0) == 16  # that was far too long, so half of it
     for _ in range(20):
         slow.measured(4, 0, 50.0)
     budgets = [slow.budget(decoding) for decoding in range(4)]
@@ -85,7 +85,11 @@ def test_one_slow_step_does_not_make_a_machine_slow() -> None:
         pace.measured(2, 100, 120.0)
     before = pace.budget(2)
     pace.measured(2, 100, 5_000.0)
-    assert pace.budget(2) > before / 2
+    assert LEAST_BUDGET < pace.budget(2) <= 50
+    for _ in range(3):
+        tokens = pace.budget(2)
+        pace.measured(2, tokens, 20.0 + tokens)
+    assert pace.budget(2) > 0.75 * before
     for _ in range(30):
         pace.measured(2, 100, 1_200.0)
     assert pace.budget(2) < before / 5
