@@ -23,6 +23,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from herder.dialects import Form, Message, forms, garbled
 
 OUTPUT_CHARS_MAX = 4_000_000
+CHARS_BY_CHANCE = 16
+"""So many characters of a chat do not stand in a rendered text unless the template has put them there."""
+OTHERWISE = ("Otherwise", "Else")
 
 Tools = Sequence[dict[str, Any]] | None
 Marks = dict[str, str]
@@ -73,7 +76,7 @@ def _check_heard(template: str, form: Form, text: str, marks: Marks, now: dateti
     """Raises TemplateError where something of the chat, of which the template has made this text, is not in it."""
     if form.tools and "tools" not in _variables(template):
         raise TemplateError("the chat template takes no tools: describe them in a system message")
-    for what, others in _altered(form.messages):
+    for what, others in _altered(form.messages, text):
         try:
             unheard = _rendered(template, form._replace(messages=others), marks, now) == text
         except TemplateError:
@@ -109,12 +112,12 @@ def _rendered(template: str, form: Form, marks: Marks, now: datetime) -> str:
         raise TemplateError(message, broken=True) from error
 
 
-def _altered(messages: Sequence[Message]) -> list[tuple[str, list[Message]]]:
+def _altered(messages: Sequence[Message], text: str) -> list[tuple[str, list[Message]]]:
     """The same chat with other words in what templates are known to overlook, one kind at a time.
 
     A template that reads it writes another text then. Roles stay, since many templates want them to alternate.
     """
-    found = []
+    found = _said_otherwise(messages, text)
     for role, what in (("system", "system messages"), ("tool", "messages of the role tool")):
         if any(message["role"] == role and message.get("content") for message in messages):
             others = [
@@ -131,6 +134,45 @@ def _altered(messages: Sequence[Message]) -> list[tuple[str, list[Message]]]:
         ]
         found.append(("tool_calls", others))
     return found
+
+
+def _said_otherwise(messages: Sequence[Message], text: str) -> list[tuple[str, list[Message]]]:
+    """The chat with another last turn of the user, and with other answers; neither where all its words are in the text.
+
+    The words are others altogether: of what an answer has besides, such as reasoning, templates rightly leave parts
+    out. What stands beside tool calls is not looked for, since published templates differ on it.
+    """
+    users = [i for i, message in enumerate(messages) if message["role"] == "user"][-1:]
+    answers = [
+        i
+        for i, message in enumerate(messages)
+        if message["role"] == "assistant" and not message.get("tool_calls")
+    ]
+    found = []
+    for what, places in (
+        ("the last message of the user", users),
+        ("messages of the role assistant", answers),
+    ):
+        doubtful = {i for i in places if not _stands_in(messages[i].get("content"), text)}
+        if doubtful:
+            others = [
+                {**message, "content": _other_words(message["content"])} if i in doubtful else message
+                for i, message in enumerate(messages)
+            ]
+            found.append((what, others))
+    return found
+
+
+def _stands_in(content: Any, text: str) -> bool:
+    """Whether there is nothing to leave out, or it is there: few characters may stand in a template by chance."""
+    if not isinstance(content, str):
+        return True
+    words = content.strip()
+    return not words or (len(words) >= CHARS_BY_CHANCE and words in text)
+
+
+def _other_words(content: str) -> str:
+    return OTHERWISE[0] if OTHERWISE[1] in content else OTHERWISE[1]
 
 
 def _renamed(call: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def test_a_template_is_rendered_as_hugging_face_does() -> None:
     ],
 )
 def test_the_conventions(template: str, text: str) -> None:
-    assert rendered(template) == text
+    # Behind it the turn itself, which no template may leave out.
+    assert rendered(template + "|{{ messages[0].content }}") == text + "|Hé <b>"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ async def test_a_template_that_never_ends_is_killed_and_not_tried_again(
     with pytest.raises(InvalidRequest, match="past its limits"):
         await renderer.text(endless, HELLO)
     assert renderer._child.starts == starts
-    assert await renderer.text(card("fine"), HELLO) == "fine"
+    assert await renderer.text(card("fine {{ messages[0].content }}"), HELLO) == "fine Hé <b>"
     assert prompts.RENDER_S_MAX <= 5
 
 
@@ -184,10 +185,11 @@ async def test_a_child_that_cannot_start_or_dies_is_an_error_not_a_hang() -> Non
 
 
 async def test_a_cancelled_question_does_not_leave_its_answer_to_the_next(renderer: Renderer) -> None:
-    await renderer.text(card("warm"), HELLO)
+    first, second = card("first {{ messages[0].content }}"), card("second {{ messages[0].content }}")
+    await renderer.text(second, HELLO)
     for _ in range(5):
-        asking = asyncio.create_task(renderer.text(card("first"), HELLO))
+        asking = asyncio.create_task(renderer.text(first, HELLO))
         await asyncio.sleep(0)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        assert await renderer.text(card("second"), HELLO) == "second"
+        assert await renderer.text(second, HELLO) == "second Hé <b>"

@@ -98,7 +98,8 @@ def test_a_template_cannot_change_what_it_is_asked_again() -> None:
     """It is rendered more than once, to find out what it leaves out: each time from what the caller sent."""
     template = "{% set _ = messages.append(messages[0]) %}{% set _ = tools.pop() %}{{ messages | length }}{{ tools }}"
     for _ in range(2):
-        assert render(template, [ASKED], TOOLS, bos_token="", eos_token="") == "2[]"
+        text = render(template + "{{ messages[1].content }}", [ASKED], TOOLS, bos_token="", eos_token="")
+        assert text == "2[]Is it warm in Paris?"
 
 
 @pytest.mark.parametrize(
@@ -111,4 +112,5 @@ def test_a_template_cannot_change_what_it_is_asked_again() -> None:
     ],
 )
 def test_what_published_templates_count_on(template: str, text: str) -> None:
-    assert render(template, [ASKED], bos_token="", eos_token="") == text
+    template += "|{{ messages[0].content }}"
+    assert render(template, [ASKED], bos_token="", eos_token="") == text + "|Is it warm in Paris?"

@@ -112,12 +112,12 @@ def with_tools(template: str, *messages: dict[str, Any]) -> str:
 
 
 def test_tools_reach_a_template_that_takes_them() -> None:
-    assert with_tools("{{ tools | tojson }}") == (
-        '[{"type": "function", "function": {"name": "add", "parameters": {"x": 1.5}}}]'
+    assert with_tools("{{ tools | tojson }}{{ messages[0].content }}") == (
+        '[{"type": "function", "function": {"name": "add", "parameters": {"x": 1.5}}}]How are you?'
     )
     # As Llama 3.1 begins.
     opening = "{%- if not tools is defined %}{%- set tools = none %}{%- endif %}{{ tools[0].function.name }}"
-    assert with_tools(opening) == "add"
+    assert with_tools(opening + "{{ messages[0].content }}") == "addHow are you?"
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,37 @@ def test_calls_and_their_answers_reach_the_template() -> None:
          [SYSTEM, HI], "leaves system messages out"),
         ("{{ raise_exception('System role not supported') if messages[0].role == 'system' }}",
          [SYSTEM, HI], "System role not supported"),
+        ("hello", [HI], "leaves the last message of the user out"),
+        ("{{ messages[0].content }}", [HI, FINE, MORE], "leaves the last message of the user out"),
+        ("H{{ messages[0].role }}", [{"role": "user", "content": "H"}], "leaves the last message of the user out"),
+        ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
+         [HI, FINE, MORE], "leaves messages of the role assistant out"),
+        ("{{ messages[1].content }}{{ messages[-1].content }}",
+         [HI, FINE | {"content": "Arg, I am quite fine."}, MORE, {"role": "assistant", "content": "4"}, HI],
+         "leaves messages of the role assistant out"),
     ],
 )  # fmt: skip
 def test_nothing_is_left_out_in_silence(template: str, chat: list[dict[str, Any]], says: str) -> None:
     with pytest.raises(TemplateError, match=says):
         render(template, chat, bos_token="", eos_token="")
+
+
+@pytest.mark.parametrize(
+    ("written", "chat"),
+    [
+        ("m.content | trim", [HI, FINE, MORE]),
+        (
+            "m.content.split('</think>')[-1]",
+            [HI, {"role": "assistant", "content": "<think>so</think>"}, MORE],
+        ),
+        ("m.content.split('[END]')[0]", [HI, {"role": "assistant", "content": "4[END] of it"}, MORE]),
+        ("m.content", [HI, {"role": "assistant", "content": " "}, {"role": "user", "content": ""}]),
+        ("m.content or ''", [HI, CALLED | {"content": "Let me see."}, ANSWERED]),
+    ],
+)
+def test_what_templates_rightly_leave_out_of_a_turn_is_no_refusal(
+    written: str, chat: list[dict[str, Any]]
+) -> None:
+    turn = f"{{% if not m.tool_calls %}}{{{{ {written} }}}}{{% endif %}}{CALLS}"
+    template = f"{{% for m in messages %}}{turn}{{% endfor %}}"
+    assert render(template, chat, bos_token="", eos_token="")

@@ -46,6 +46,6 @@ def test_what_is_no_template_is_refused(tmp_path: Path, text: str | None) -> Non
 
 async def test_one_that_renders_nothing_is_found_at_the_start() -> None:
     await check_template(model_card("m", FACTS, text_of("chatml")))
-    for broken in ("{% for m in messages %}", "{{ raise_exception('never') }}"):
+    for broken in ("{% for m in messages %}", "{{ raise_exception('never') }}", "hello"):
         with pytest.raises(SetupError, match="leave --template out"):
             await check_template(model_card("m", FACTS, broken))
