@@ -9,7 +9,7 @@
 # It builds llama.cpp with CUDA twice, for the worker and for llama-server, into FOLDER (default: `gpu` beside the
 # other peers in the cache), and leaves the project's own .venv alone. The first run takes about an hour on 16 cores.
 #
-# `throughput` runs twice: with one KV cache for all slots (HERDER_KV_UNIFIED=auto), and with a part for each (off).
+# `throughput` runs twice: as the worker is by itself (a part of the KV cache for each slot), and with one cache for all.
 #
 # Settings: BENCH_CLIENTS (1,8,32,64,128), BENCH_MODEL (8b), BENCH_GPU_LAYERS (-1: all), BENCH_THREADS (all cores),
 # BENCH_ROUNDS (3), CUDA_VISIBLE_DEVICES (0: the first GPU, for both sides), CUDA_ARCHITECTURES (that of this GPU,
@@ -98,6 +98,6 @@ measure() { # BENCHMARK RESULT
     cat "$folder/results/$2.txt"
 }
 measure throughput throughput
-(export BENCH_KV_UNIFIED=off && measure throughput throughput-in-parts)
+(export BENCH_KV_UNIFIED=on && measure throughput throughput-in-one-cache)
 measure shared_prefix shared_prefix
 say "results are in $folder/results"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 # Before llama_cpp is loaded: it sets the OpenMP policy, which is read only once.
-from benchmarks.servers import GPU_LAYERS, MODEL, THREADS  # isort: skip
+from benchmarks.servers import GPU_LAYERS, KV_UNIFIED, MODEL, THREADS  # isort: skip
 import llama_cpp
 
 from benchmarks.models import model
@@ -27,6 +27,7 @@ from herder.protocol import Lease
 from worker.llama import LlamaEngine
 from worker.scheduler import Scheduler
 from worker.sequence import Sequence
+from worker.tuning import Tuning
 
 BATCH_TOKENS = 2048
 WARM_UP = "A few words to begin with."
@@ -44,7 +45,10 @@ async def loop_tokens_per_s(kind: str, **given: object) -> float:
 def ours(given: dict[str, Any]) -> float:
     """Every prompt through `Scheduler` and `LlamaEngine`, as many at once as there are slots."""
     slots, context = given["slots"], given["context"]
-    engine = LlamaEngine(model(MODEL), slots=slots, context=context, threads=THREADS, gpu_layers=GPU_LAYERS)
+    engine = LlamaEngine(
+        model(MODEL), slots=slots, context=context, threads=THREADS, gpu_layers=GPU_LAYERS,
+        tuning=Tuning(kv_unified=KV_UNIFIED),
+    )  # fmt: skip
     scheduler = Scheduler(engine.facts)
 
     def answered(prompts: list[str], tokens: int) -> int:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import httpx
 
@@ -26,11 +27,12 @@ from benchmarks.models import model
 from benchmarks.peers import program
 from benchmarks.report import Report
 from herder.ports import free_port
+from herder.settings import OnOff
 from tests.e2e.herd import herd
 
 MODEL = os.environ.get("BENCH_MODEL", "100m")
 GPU_LAYERS = int(os.environ.get("BENCH_GPU_LAYERS", "0"))
-KV_UNIFIED = os.environ.get("BENCH_KV_UNIFIED", "auto")
+KV_UNIFIED = cast("OnOff", os.environ.get("BENCH_KV_UNIFIED", "auto"))
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 THREADS = int(os.environ.get("BENCH_THREADS") or CORES)
 CLIENTS = tuple(map(int, os.environ.get("BENCH_CLIENTS", "1,4,16").split(",")))

@@ -42,7 +42,8 @@ GRID: tuple[tuple[str, ...], ...] = (
 async def run(report: Report, rounds: int) -> None:
     """Labels: `llama_server` (tokens a second, ours ÷ its), `chat_reuse` (share of the reusable tokens reused)."""
     options = await best(report, CLIENTS, CONTEXT, GRID, _trial)
-    with ring(CLIENTS, CONTEXT) as ours, llama_server(CLIENTS, CONTEXT, options) as theirs:
+    # Its own best setting for this, as the peer's are the best of a grid.
+    with ring(CLIENTS, CONTEXT, kv_unified="on") as ours, llama_server(CLIENTS, CONTEXT, options) as theirs:
         for server in (ours, theirs):
             await _round(server, "warm up", requests=1)
             report.note(server.command)

@@ -92,8 +92,8 @@ class Settings(BrokerSettings):
     )
     kv_unified: OnOff = Field(
         default="auto",
-        description="one KV cache for all jobs of a worker, in which beginnings are shared (auto, on), or a part for "
-        "each slot (off)",
+        description="one KV cache for all jobs of a worker, in which beginnings are shared (on), or a part for each "
+        "slot, between which they are copied (off); auto: one for up to 4 slots",
     )
     gpu_layers: int = Field(
         default=0, ge=-1, description="layers on the GPU; -1 for all, which is the default with HERDER_GPU"

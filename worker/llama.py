@@ -34,6 +34,9 @@ SEQUENCES_MAX = 256
 KEEPING_LEAST = 32
 KEEPING_A_SLOT = 3
 """Sequences that only keep what jobs have left, for each that is decoded. A sequence costs room for a row of logits."""
+UNIFIED_SLOTS_MAX = 4
+"""Up to so many slots share one cache unless the settings say otherwise: with more, attention over the cells of all of
+them costs each more than shared beginnings usually save."""
 KV_TOKENS_MAX = 2**31 - 1
 ERROR_LEVEL = 4
 CONTEXT_DEFAULT_MAX = 4096
@@ -105,11 +108,12 @@ class LlamaEngine:
             raise ModelUnusable(
                 f"{self._path}: a KV cache of {kv_tokens} tokens is more than llama.cpp counts; lower --slots or --ctx"
             )
-        self._unified = self._tuning.kv_unified != "off"
+        wanted = self._tuning.kv_unified
+        self._unified = slots <= UNIFIED_SLOTS_MAX if wanted == "auto" else wanted == "on"
         # Slots that only keep need cells of others.
         sequences = sequences_for(slots) if self._trimmable() and self._unified else slots
         params = parameters.of_context(
-            self._tuning, sequences=sequences, kv_tokens=kv_tokens, threads=threads
+            self._tuning, sequences=sequences, unified=self._unified, kv_tokens=kv_tokens, threads=threads
         )
         _log_tail.clear()
         self._context = llama_cpp.llama_init_from_model(self._model, params)

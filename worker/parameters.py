@@ -84,7 +84,7 @@ def of_model(gpu_layers: int, tuning: Tuning) -> Any:
     return params
 
 
-def of_context(tuning: Tuning, *, sequences: int, kv_tokens: int, threads: int) -> Any:
+def of_context(tuning: Tuning, *, sequences: int, unified: bool, kv_tokens: int, threads: int) -> Any:
     """`llama_context_params` of a cache of `kv_tokens` for so many sequences."""
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = kv_tokens
@@ -96,6 +96,6 @@ def of_context(tuning: Tuning, *, sequences: int, kv_tokens: int, threads: int) 
     params.n_threads, params.n_threads_batch = threads, tuning.threads_prompt or threads
     params.flash_attn_type = FLASH_ATTENTION[tuning.flash_attention]
     params.type_k, params.type_v = KV_TYPES[tuning.kv_type_k], KV_TYPES[tuning.kv_type_v]
-    params.kv_unified = tuning.kv_unified != "off"
+    params.kv_unified = unified
     params.no_perf = True
     return params

@@ -1,9 +1,8 @@
 """What the KV cache holds, slot by slot: where a prompt may begin with what is there, and what gives way to it.
 
 A slot is live (a job is in it), kept (what a job has left) or free. Where slots cannot share cells, a job goes on in
-the very slot that has its beginning, or gets a copy. Pure bookkeeping over `cells.py`; what the engine is to cut and
-copy is collected for the next step. Prompts are compared when a job is to begin, never step by step. Must not know of
-the engine, of time or of who goes first.
+the very slot that has its beginning, or gets a copy. Pure bookkeeping over `cells.py`; cuts and copies are collected
+for the next step. Prompts are compared when a job is to begin. Must not know of the engine, or of who goes first.
 """
 
 from __future__ import annotations
@@ -146,7 +145,8 @@ class Prefixes:
             return True
         if not self._empty_slot(source):
             return False  # they are all copied from; the next step's copies may not be in the way
-        slot = self._free.pop()
+        slot = min(self._free)  # neighbours are decoded together
+        self._free.remove(slot)
         if source.length:
             self.copies[slot] = source
         self.cells.extend(slot, source.length)

@@ -12,6 +12,7 @@ from herder.brief import Sampling
 from herder.protocol import Lease
 from tests.engines.bench import Answer, Driver, MeasuredEngine, a_lease, same
 from worker.kept import packed, shared_length
+from worker.tuning import Tuning
 
 HERD_TINY = Path(str(files("herder") / "models" / "herd-tiny.gguf"))
 SLOTS, CONTEXT, KV = 8, 512, 1_024
@@ -25,7 +26,9 @@ QUESTIONS = (
 @pytest.fixture(scope="module")
 def engine() -> Iterator[MeasuredEngine]:
     """Eight slots over a cache that holds two whole contexts."""
-    engine = MeasuredEngine(HERD_TINY, slots=SLOTS, context=CONTEXT, kv_tokens=KV, threads=2)
+    engine = MeasuredEngine(
+        HERD_TINY, slots=SLOTS, context=CONTEXT, kv_tokens=KV, threads=2, tuning=Tuning(kv_unified="on")
+    )
     yield engine
     engine.close()
 
