@@ -21,6 +21,7 @@ PREFIX = "hk_"
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 RANDOM_CHARS = 30  # 178 bits
 CHECKSUM_CHARS = 6  # 62^6 > 2^32
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]  # two digits at a time
 
 _SHAPE = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{RANDOM_CHARS}}})([0-9A-Za-z]{{{CHECKSUM_CHARS}}})", re.ASCII)
 _SECRET_FILE = "key-secret"  # noqa: S105
@@ -41,11 +42,9 @@ def well_formed(key: str) -> bool:
 
 def checksum(body: str) -> str:
     """CRC-32 of the 30 random characters in base62, six digits, most significant first."""
-    number, digits = zlib.crc32(body.encode("ascii")), ""
-    for _ in range(CHECKSUM_CHARS):
-        number, digit = divmod(number, len(ALPHABET))
-        digits = ALPHABET[digit] + digits
-    return digits
+    rest, last = divmod(zlib.crc32(body.encode("ascii")), len(_PAIRS))
+    first, middle = divmod(rest, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]
 
 
 def key_hmac(secret: bytes, key: str) -> str:
