@@ -60,10 +60,10 @@ local function join_line(new)
     'set_prompt_fee', int(new.set_prompt_fee), 'fee_per_token', int(new.fee_per_token),
     'multiplier_milli', int(new.multiplier_milli), 'offered', int(new.offered), 'kv_tokens', int(new.kv_tokens),
     'member', member, 'rank', int(rank), 'arrival', int(arrival), 'us_per_token', int(us_per_token),
-    'attempt', '0', 'lapses_company', '0', 'lapses_alone', '0', 'skips', '0', 'submitted_ms', AT,
-    'metadata', new.metadata, 'n', int(new.n or 1), 'result_ttl_ms', int(A.result_ttl_ms) }
-  for _, name in ipairs({ 'webhook_url', 'webhook_endpoint', 'batch', 'batch_index', 'custom_id', 'chain', 'marks',
-    'typed' }) do
+    'attempt', '0', 'submitted_ms', AT, 'result_ttl_ms', int(A.result_ttl_ms) }
+  -- What is at its default (no skips or lapses, one answer, no metadata) is not written: a short hash is a fast one.
+  for _, name in ipairs({ 'metadata', 'n', 'webhook_url', 'webhook_endpoint', 'batch', 'batch_index', 'custom_id',
+    'chain', 'marks', 'typed' }) do
     if new[name] ~= nil and new[name] ~= cjson.null then
       fields[#fields + 1] = name
       fields[#fields + 1] = new[name]

@@ -152,7 +152,7 @@ def _predicted(job: Job) -> tuple[bytes | None, ...]:
         None if job.text is None else text(job.text),
         text(job.batch.charge.batch) if job.batch else None,
         text(job.index) if job.batch else None,
-        text(job.skips),
+        text(job.skips) if job.skips else None,
         text(job.custom_id) if job.custom_id else None,
         text(webhook.url) if webhook else None,
         text(webhook.endpoint) if webhook else None,
