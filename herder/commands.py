@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from herder.embedded import answers, socket_url
 from herder.errors import SetupError
@@ -18,6 +20,7 @@ from herder.settings import Settings
 from herder.sources import env_example, load, sources, unknown_variables
 
 PANEL = "Run a herd"
+COLUMNS_MAX = 10_000
 
 Host = Annotated[str | None, typer.Option("--host", help="address the API listens on")]
 Port = Annotated[int | None, typer.Option("--port", help="port the API listens on; 0 takes a free one")]
@@ -46,6 +49,7 @@ Template = Annotated[
         "--template", help="chat template: llama-2, chatml or a file, or model=any of these; repeatable"
     ),
 ]
+Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -77,6 +81,7 @@ def up(  # noqa: PLR0917 (typer reads options from arguments)
     """Run a whole herd on this machine: Redis, the API, the courier, the workers. Ctrl-C drains and stops."""
     from herder import up as herd_up
 
+    _warn_of_unknown()
     settings = load(
         host=host, port=port, data_dir=data_dir, redis_url=redis_url, workers=workers,
         model=tuple(model) if model else None, slots=slots, ctx=ctx, threads=threads, gpu_layers=gpu_layers,
@@ -85,21 +90,31 @@ def up(  # noqa: PLR0917 (typer reads options from arguments)
     raise typer.Exit(asyncio.run(herd_up.run(settings)))
 
 
-def serve(host: Host = None, port: Port = None, data_dir: DataDir = None, redis_url: RedisUrl = None) -> None:
+def serve(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    supervised: Supervised = False,
+) -> None:
     """Run the API alone, on a Redis that is there already."""
     from herder import logs
     from herder.serve import serve as serve_api
 
+    if not supervised:
+        _warn_of_unknown()
     settings = _with_redis(load(host=host, port=port, data_dir=data_dir, redis_url=redis_url))
     logs.configure(settings)
     serve_api(settings)
 
 
-def courier(data_dir: DataDir = None, redis_url: RedisUrl = None) -> None:
+def courier(data_dir: DataDir = None, redis_url: RedisUrl = None, supervised: Supervised = False) -> None:
     """Run the courier alone: lapsed leases, webhooks."""
     from herder import courier as herd_courier
     from herder import logs
 
+    if not supervised:
+        _warn_of_unknown()
     settings = _with_redis(load(data_dir=data_dir, redis_url=redis_url))
     logs.configure(settings)
     herd_courier.run(settings)
@@ -144,7 +159,7 @@ async def _audit(settings: Settings, *, as_json: bool) -> int:
     ):
         amounts = (f"{n:,}".replace(",", " ") for n in (balance, folded))
         table.add_row(name, *amounts, "", "", "", "ok" if balance == folded else "DRIFT")
-    console = Console()
+    console = _console()
     console.print(table)
     for problem in report.problems:
         console.print(f"DRIFT: {problem}", markup=False)
@@ -175,12 +190,11 @@ def config(  # noqa: PLR0917 (typer reads options from arguments)
     if as_json:
         print(json.dumps({row.variable: {"value": row.value, "source": row.source} for row in rows}))
         return
-    table = Table("setting", "value", "source")
+    table = Table(*(Column(name, overflow="fold") for name in ("setting", "value", "source")))
     for row in rows:
-        table.add_row(row.variable, row.value, row.source)
-    Console().print(table)
-    for name in unknown_variables():
-        typer.echo(f"warning: {name} is no setting of the herd; is it mistyped?", err=True)
+        table.add_row(row.variable, Text(row.value), row.source)
+    _console().print(table)
+    _warn_of_unknown()
 
 
 def admin_key(
@@ -202,6 +216,17 @@ async def _admin_key(settings: Settings, label: str) -> str:
         return await new_admin_key(broker, settings, label)
     finally:
         await broker.close()
+
+
+def _warn_of_unknown() -> None:
+    """A mistyped setting would go unnoticed; whoever is supervised leaves that to who started it."""
+    for name in unknown_variables():
+        typer.echo(f"warning: {name} is no setting of the herd; is it mistyped?", err=True)
+
+
+def _console() -> Console:
+    """As wide as the terminal is; elsewhere wide enough for every table, so that scripts and `grep` find all of it."""
+    return Console(width=None if sys.stdout.isatty() else COLUMNS_MAX)
 
 
 def _with_redis(settings: Settings) -> Settings:

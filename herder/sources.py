@@ -19,8 +19,10 @@ from herder.settings import Settings
 
 PREFIX = "HERDER_"
 ENV_FILE = Path(".env")
-# Read by the client and its command line; not settings of the herd.
-CLIENT_VARIABLES = frozenset({"HERDER_URL", "HERDER_API_KEY", "HERDER_ADMIN_KEY"})
+# Read by the client, its command line, a receiver of webhooks or docker-compose; not settings of the herd.
+CLIENT_VARIABLES = frozenset(
+    {"HERDER_URL", "HERDER_API_KEY", "HERDER_ADMIN_KEY", "HERDER_WEBHOOK_SECRET", "HERDER_PUBLISHED_PORT"}
+)
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class Herd:
         return Child(name, command, env, self.print_line, ended_by_itself, descriptors=(lock,))
 
     def _child(self, name: str, command: str) -> Child:
-        argv = [sys.executable, "-m", "llama_herder.cli.main", command]
+        argv = [sys.executable, "-m", "llama_herder.cli.main", command, "--supervised"]
         return Child(name, lambda: argv, self._env(), self.print_line)
 
     def _env(self) -> dict[str, str]:
@@ -213,8 +213,20 @@ def check_names(models: tuple[str, ...]) -> None:
         named[name] = model
 
 
+def check_templates(settings: Settings) -> None:
+    """Raises SetupError where a chat template is for a model that no worker here has."""
+    models = [model_name(model) for model in settings.model]
+    for choice in settings.template if settings.workers else ():
+        of, given, _ = choice.partition("=")
+        if given and of not in models:
+            raise SetupError(
+                f"template {choice}: no model here is called {of}; there are: {', '.join(models)}"
+            )
+
+
 async def run(settings: Settings) -> int:
     """Run a herd until a signal, or until a child has ended for good; the exit code."""
+    check_templates(settings)
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:

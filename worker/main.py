@@ -21,6 +21,7 @@ from herder.doorbell import Doorbell
 from herder.errors import RedisUnavailable, SetupError
 from herder.gpus import seen_by
 from herder.settings import Settings
+from herder.sources import unknown_variables
 from worker import models, sandbox
 from worker.cards import check_template, model_card, template_for, vocabulary
 from worker.digests import read_allowed
@@ -71,6 +72,10 @@ def read_plan(arguments: list[str]) -> Plan:
     spec = models.parse_spec(settings.model[0])
     if flags.name:
         spec = models.parse_spec(f"{flags.name}={spec.source}")
+    of, given, _ = (flags.template or "").partition("=")
+    # A setting may be meant for several workers; a flag is for this one.
+    if given and of != spec.name:
+        raise ValueError(f"--template {flags.template}: no model here is called {of}; it is {spec.name}")
     return Plan(
         settings=settings,
         spec=spec,
@@ -160,6 +165,8 @@ def run(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"herder-worker: {error}", file=sys.stderr)
         return EXIT_USAGE
+    for name in () if plan.supervised else unknown_variables():
+        print(f"warning: {name} is no setting of the herd; is it mistyped?", file=sys.stderr)
     logs.configure(plan.settings)
     try:
         engine, header = open_engine(plan)

@@ -114,6 +114,7 @@ def test_a_data_directory_whose_path_is_too_long() -> None:
         (["--data-dir", "a-file/below"], "below"),
         (["--redis-url", "foo"], "HERDER_REDIS_URL"),
         (["--model", "a=x.gguf", "--model", "a=y.gguf"], "two models are called a"),
+        (["--template", "other=chatml"], "no model here is called other; there are: herd-tiny"),
     ],
 )
 def test_what_cannot_work_is_one_line(options: list[str], word: str) -> None:

@@ -163,6 +163,7 @@ def test_what_is_left_to_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp
         (("--gpu-layers", "-1", "--tensor-split", "3,1"), EXIT_BAD_MODEL, "llama.cpp sees none"),
         (("--gpu-layers", "-1", "--split-mode", "none", "--main-gpu", "2"), EXIT_BAD_MODEL, "sees none"),
         (("--template", "nowhere.jinja"), EXIT_USAGE, "name a Jinja file, or llama-2"),
+        (("--template", "other=chatml"), EXIT_USAGE, "no model here is called other; it is herd-tiny"),
     ],
 )
 @pytest.mark.usefixtures("without_gpus")

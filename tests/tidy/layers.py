@@ -15,7 +15,7 @@ CLI = CLIENT + "cli/"
 LEAVES = frozenset({
     "brief", "choices", "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
     "scripts", "broker", "replies", "reads", "records", "doorbell", "ledger", "prompts", "reasoning", "logs",
-    "schema_tree", "schema_numbers", "pieces", "gpus", "templates", "child", "broker_settings", "line",
+    "schema_tree", "schema_numbers", "pieces", "gpus", "templates", "child", "broker_settings", "line", "sources",
 })  # fmt: skip
 
 NOT_FOR_CLIENTS = frozenset(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from herder.commands import config
 from herder.errors import SetupError
 from herder.settings import Settings
 from herder.sources import env_example, load, sources, unknown_variables
+from herder.up import check_templates
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,3 +134,41 @@ def test_what_no_machine_can_do_is_refused_before_anything_is_loaded(given: dict
     with pytest.raises(SetupError, match=f"^HERDER_{name.upper()}: .*less than or equal to"):
         load(**given)
     assert getattr(load(**{name: 512}), name) == 512
+
+
+def test_a_template_is_for_a_model_that_is_there() -> None:
+    check_templates(load(template="chatml,mine=llama-2", model="mine=herd-tiny,other.gguf"))
+    check_templates(load(template="elsewhere=chatml", workers=0))
+    with pytest.raises(SetupError, match=r"no model here is called elsewhere; there are: mine, other$"):
+        check_templates(load(template="elsewhere=chatml", model="mine=herd-tiny,other.gguf"))
+
+
+def test_the_table_of_settings_is_not_cut_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("HERDER_TEMPLATE", "[bold]" + "x" * 300)
+    config()
+    told = capsys.readouterr().out
+    assert "…" not in told
+    assert "[bold]" + "x" * 300 in told
+    assert all(f"HERDER_{name.upper()} " in told for name in Settings.model_fields)
+
+
+@pytest.mark.parametrize("command", ["up", "serve", "courier", "worker"])
+def test_what_is_mistyped_is_warned_of_by_what_is_started_by_hand(command: str) -> None:
+    start = ["-m", "worker.main"] if command == "worker" else ["-m", "llama_herder.cli.main", command]
+    environment = os.environ | {"HERDER_TEMPLTE": "x", "HERDER_REDIS_URL": "nonsense"}
+
+    def said(*more: str) -> str:
+        return subprocess.run(
+            [sys.executable, *start, *more], capture_output=True, text=True, env=environment, timeout=60, check=False
+        ).stderr  # fmt: skip
+
+    warning = "warning: HERDER_TEMPLTE is no setting of the herd; is it mistyped?\n"
+    if command == "worker":
+        assert said("--model", "nowhere.gguf", "--redis-url", "redis://127.0.0.1:1").startswith(warning)
+        return
+    assert said().startswith(warning)
+    if command != "up":
+        assert warning not in said("--supervised")
