@@ -30,7 +30,7 @@ local function look_at(member)
   if want[4] and is_abandoned(want[4]) then return nil end
   -- 1.1 This worker can never run it; another may: it is not passed over here, and what stands behind it is seen.
   if kv > A.kv_total or n > A.slots_total then return nil end
-  local job = { id = id, member = member, kv = kv, n = n, alone = want[2] == '1', skips = tonumber(want[3]),
+  local job = { id = id, member = member, kv = kv, n = n, alone = want[2] == '1', skips = tonumber(want[3] or 0),
     read = want, place = #seen + 1 }
   seen[#seen + 1] = job
   return job

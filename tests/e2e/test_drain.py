@@ -35,7 +35,7 @@ def busy(herder: Herder, tokens: int) -> tuple[list[Job], list[Job]]:
 def lapses(up: Up, job: Job) -> tuple[str, str]:
     """How often the job's worker went away under it."""
     fields = up.ask(lambda broker: broker.hash_of("job", job.id))
-    return fields["lapses_alone"], fields["lapses_company"]
+    return fields.get("lapses_alone", "0"), fields.get("lapses_company", "0")
 
 
 def started_ms(up: Up, job: Job) -> int:

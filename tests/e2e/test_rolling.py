@@ -173,6 +173,6 @@ def check(parts: Parts, load: Load, back: list[int]) -> None:
     assert load.cuts > 0
     for job in load.jobs:
         fields = parts.ask(lambda broker, job=job: broker.hash_of("job", job))  # type: ignore[misc]
-        assert (fields["lapses_alone"], fields["lapses_company"]) == ("0", "0")
+        assert {fields.get("lapses_alone", "0"), fields.get("lapses_company", "0")} == {"0"}
     restarted = load.restarts_seen
     print(f"{len(records)} jobs, {load.cuts} streams cut and resumed, {back} handed back, {restarted} seen")
