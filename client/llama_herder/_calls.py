@@ -162,6 +162,8 @@ def waiting(
 
 def _still(job_id: str, seen: Job | None, timeout: float | None, why: str = "") -> WaitTimeout:
     state = f"{job_id} is still {seen.status}" if seen else f"no news of {job_id}"
+    if seen is not None and seen.warning:
+        why += f" ({seen.warning.rstrip('.')})"
     detail = f"{state} after {timeout or 0:g} s{why}; it lives on: fetch it later by its id"
     return WaitTimeout(detail, job_id, seen)
 

@@ -145,6 +145,7 @@ class Quote(FromJson):
     position: int | None = None
     feasible: bool = True
     reason: Reason | None = None
+    warning: str | None = None
     balance: int | None = None
     max_tokens: int | None = None
 

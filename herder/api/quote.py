@@ -15,7 +15,7 @@ from herder.api.reading import body_of
 from herder.api.schema import json_body
 from herder.api.shapes import Quote, Reason
 from herder.api.state import Herd, herd_of
-from herder.api.submission import model_of, prompt_of, refuse_without_worker, sale_of, schema_of
+from herder.api.submission import model_of, prompt_of, refuse_without_worker, sale_of, schema_of, warning_of
 from herder.errors import (
     AccountSuspended,
     ContextExceeded,
@@ -69,6 +69,7 @@ async def quote(request: Request, key: Caller, body: QuoteBody) -> Quote:
         position=position,
         feasible=refusal is None,
         reason=None if refusal is None else Reason(code=refusal.code, detail=refusal.detail),
+        warning=warning_of(state, body.n),
         balance=balance,
         max_tokens=most if most is None else most // body.n,
     )

@@ -132,6 +132,7 @@ class Quote(BaseModel):
     position: int = Field(description="where in line it would stand, counted from 0")
     feasible: bool
     reason: Reason | None
+    warning: str | None = Field(None, description="why it would wait for a worker that is not there")
     balance: int
     max_tokens: int | None = Field(
         description="most tokens of each answer that the balance buys at this multiplier; null: no end to it"

@@ -136,10 +136,12 @@ def warning_of(state: ModelState | None, n: int) -> str | None:
     """What a caller should know of a model whose line nobody is working on, or nobody who can make `n` answers."""
     if state is None or (state.workers and (n == 1 or n <= state.slots_most)):
         return None
-    what = (
-        f"has {state.card.model}" if not state.workers else f"of {state.card.model} makes {n} answers at once"
+    if not state.workers:
+        return f"no live worker has {state.card.model} just now; the job waits until one comes"
+    return (
+        f"no live worker of {state.card.model} makes {n} answers at once just now; the job waits until one comes. "
+        f"With an n of {state.slots_most} or less it would not"
     )
-    return f"no live worker {what} just now; the job waits until one comes"
 
 
 def sale_of(herd: Herd, prices: Prices, state: ModelState, body: Offer, tokens: int) -> Sale:

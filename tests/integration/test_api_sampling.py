@@ -212,6 +212,10 @@ async def test_more_answers_than_any_worker_has_slots_are_warned_of(front: Front
     front.herd.market.forget()
     job = await front.submit(n=4)
     assert "makes 4 answers at once" in job["warning"]
+    assert "an n of 3 or less" in job["warning"]
+    quote = (await front.client.post("/v1/quote", json={"n": 4, "tokens": 5})).json()
+    assert (quote["feasible"], quote["warning"]) == (True, job["warning"])
+    assert (await front.client.post("/v1/quote", json={"n": 3, "tokens": 5})).json()["warning"] is None
     assert (await front.client.get(f"/v1/jobs/{job['id']}")).json()["warning"] == job["warning"]
     assert (await front.submit(n=3))["warning"] is None
     listed = (await front.client.get("/v1/jobs")).json()["jobs"]

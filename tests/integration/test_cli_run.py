@@ -98,6 +98,19 @@ async def test_a_wait_that_is_too_short_leaves_the_job_alive(herd: Herd, herder:
     assert (later.code, later.out.splitlines()[-1]) == (0, "xxx")
 
 
+async def test_more_answers_than_there_are_slots_are_warned_of_until_the_end(
+    herd: Herd, herder: Terminal
+) -> None:
+    """Before anything is paid, when it is, and when the wait is over: why, and what can be done."""
+    await herd.ring.broker.register_worker("w1", CARD, replace(STATS, slots=2), None)
+    quote = await herder("quote", "hi", "--tokens", "5", "--n", "4")
+    assert "makes 4 answers at once" in " ".join(quote.out.split())
+    ended = await herder(*RUN, "--n", "4", "--timeout", "0", "--json")
+    told = json.loads(ended.out)["error"]
+    assert "makes 4 answers at once" in told["detail"]
+    assert f"`herder cancel {told['job_id']}` ends it" in ended.err
+
+
 async def test_looking_at_the_herd(herd: Herd, herder: Terminal) -> None:
     info = await herder("info")
     assert info.code == 0

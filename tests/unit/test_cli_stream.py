@@ -189,7 +189,7 @@ def test_a_time_that_is_over_leaves_the_job_alive(run: Run) -> None:
     ran = run(LOG, "--timeout", "0", "--json")
     assert ran.code == 6
     assert json.loads(ran.out)["error"]["code"] == "wait_timeout"
-    late = "job_1 has not ended after 0 s; it lives on: `herder jobs job_1` fetches it"
+    late = "job_1 has not ended after 0 s; it lives on: `herder jobs job_1` fetches it, `herder cancel job_1` ends it"
     assert ran.err.splitlines()[-1] == f"error: {late}"
 
 

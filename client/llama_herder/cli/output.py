@@ -62,7 +62,10 @@ def error_line(error: HerderError) -> str:
     if isinstance(error, MissingKey):
         return "no API key: give one with --key, or set HERDER_API_KEY"
     if isinstance(error, WaitTimeout):
-        return said.replace("fetch it later by its id", f"`herder jobs {error.job_id}` fetches it")
+        return said.replace(
+            "fetch it later by its id",
+            f"`herder jobs {error.job_id}` fetches it, `herder cancel {error.job_id}` ends it",
+        )
     more: list[str] = []
     if isinstance(error, InsufficientFunds):
         facts = (("needed", error.needed), ("balance", error.balance))

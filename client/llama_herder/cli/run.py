@@ -209,4 +209,5 @@ def _quote_fields(found: Quote, automatic: bool) -> dict[str, object]:
         "balance": found.balance,
         "most tokens": found.max_tokens,
         "accepted": "yes" if found.feasible else f"no: {reason}",
+        **({"warning": found.warning} if found.warning else {}),
     }
