@@ -13,7 +13,7 @@ from llama_herder.answers import Sampling
 from llama_herder.cli import output, session
 from llama_herder.cli.prompt import read_prompt
 from llama_herder.cli.sampling import with_sampling
-from llama_herder.cli.stream import Shown, Thoughts, followed, shown_as
+from llama_herder.cli.stream import Shown, Thoughts, followed, shown_as, without_answer
 from llama_herder.types import Options
 
 CANCEL_WAIT_S = 10.0
@@ -98,6 +98,8 @@ def run(
         thoughts.add(ended.reasoning)
         thoughts.end()
     _print_ended(ended, balance, as_json, shown, automatic=multiplier is None and fee is None)
+    if not as_json and (hint := without_answer(ended, reasoning)):
+        output.print_note(hint)
 
 
 def _submitted(herder: Herder, asked: str | list[Message], tokens: int, options: Options) -> Job:

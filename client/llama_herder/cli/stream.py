@@ -51,6 +51,19 @@ class Thoughts:
             self._line = ""
 
 
+def without_answer(job: Job, shown: bool) -> str:
+    """What to do where all that was paid for is reasoning; empty where there is an answer. `shown`: it was printed."""
+    if job.status != "succeeded" or job.result is None or not job.reasoning:
+        return ""
+    if any(answer.text.strip() for answer in (job.result, *job.result.choices)):
+        return ""
+    spent = f"all {output.money(job.result.completion_tokens)} tokens were reasoning"
+    more = ["more --tokens"] if job.result.finish_reason == "length" else []
+    return f"{spent}: {' or '.join([*more, *([] if shown else ['--reasoning to see it'])])}".removesuffix(
+        ": "
+    )
+
+
 class Lines:
     """One line of JSON for each event: its kind, its id, its fields; the last has the job."""
 
