@@ -63,6 +63,19 @@ async def test_whoever_waits_when_the_broker_closes_is_told(broker: Broker) -> N
     assert any(isinstance(reply, RedisUnavailable) for reply in found)
 
 
+async def test_replies_that_nobody_has_read_are_not_the_next_ones(broker: Broker) -> None:
+    """A round trip that is broken off leaves no connection behind on which its replies may still come."""
+    line = broker.scripts._line
+    await line.ask([("PING",)])
+    slow = asyncio.ensure_future(line.ask([("BLPOP", "nothing", "0.2"), ("ECHO", "stale")]))
+    await asyncio.wait([slow], timeout=0.05)
+    await line.close()
+    await asyncio.gather(slow, return_exceptions=True)
+    found = await asyncio.gather(*(broker.redis.echo(f"mine {i}") for i in range(10)))
+    assert found == [f"mine {i}".encode() for i in range(10)]
+    assert await line.ask([("ECHO", "ours")]) == [b"ours"]
+
+
 @pytest.mark.parametrize("name", script_names())
 def test_a_script_brings_what_it_uses_and_no_more(name: str) -> None:
     """A function of the shared source that a script never names is not in it; the ledger's is where money moves."""
