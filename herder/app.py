@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from herder.api import (
@@ -30,6 +30,7 @@ from herder.api.envelope import Envelope
 from herder.api.express import Express
 from herder.api.market import Market
 from herder.api.metrics import Metrics
+from herder.api.reading import only_known_of_get
 from herder.api.state import Herd
 from herder.apikeys import key_secret
 from herder.broker import Broker, connect
@@ -79,7 +80,9 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
     app.state.metrics = metrics
     parts = (jobs, events, batches, quote, info, accounts, webhooks, admin, operations)
     for part in parts:
-        app.include_router(part.router)
+        # Probes and scrapers may add what they like.
+        strict = [] if part is operations else [Depends(only_known_of_get)]
+        app.include_router(part.router, dependencies=strict)
     problems.install(app, [route for part in parts for route in part.router.routes])
     schema.install(app, settings)
     app.add_middleware(Express)

@@ -59,7 +59,7 @@ class _Reader:
         self._where = where
         self._nodes = 0
         self._bytes = 0
-        self._following: list[str] = []
+        self._following: dict[str, str] = {}  # and the path at which each began
 
     def node(self, schema: Any, at: str, depth: int) -> Node:
         """One schema within the schema; `depth` counts arrays, objects, choices and references around it."""
@@ -143,15 +143,24 @@ class _Reader:
             raise SchemaRefused(at, "must be a string")
         if reference in self._following:
             raise SchemaRefused(
-                at, f"{named(reference)} refers to itself; schemas without an end are not supported"
+                self._place(at),
+                f"{named(reference)} refers to itself; schemas without an end are not supported",
             )
         if len(self._following) >= REFERENCES_MAX:
             raise SchemaRefused(at, f"a reference within more than {REFERENCES_MAX} others")
         target = self._found(reference, at)
-        self._following.append(reference)
+        self._following[reference] = at
         found = self.node(target, at, depth + 1)
-        self._following.pop()
+        del self._following[reference]
         return found
+
+    def _place(self, at: str) -> str:
+        """Where in the schema a path ends that went through references."""
+        reference, begins = list(self._following.items())[-1]
+        steps = [
+            named(step.replace("~1", "/").replace("~0", "~")) for step in unquote(reference).split("/")[1:]
+        ]
+        return ".".join([self._where, *steps]) + at.removeprefix(begins)
 
     def _found(self, reference: str, at: str) -> Any:
         if reference != "#" and not reference.startswith("#/"):

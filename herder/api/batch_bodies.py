@@ -13,7 +13,7 @@ from herder.api.bodies import Offer, WebhookUrl
 from herder.api.chats import CHAT_INHERITED
 from herder.api.forms import FORM_FIELDS
 from herder.api.options import SAMPLING_FIELDS
-from herder.api.strict import Text
+from herder.api.strict import Text, at
 
 CUSTOM_ID_CHARS_MAX = 256
 # Options that each item takes over where it has none of its own.
@@ -55,7 +55,7 @@ class BatchOptions(Offer):
     @model_validator(mode="after")
     def _an_address(self) -> BatchOptions:
         if self.webhook_per_item and self.webhook_url is None:
-            raise ValueError("webhook_per_item needs a webhook_url")
+            raise at("webhook_per_item", "webhook_per_item needs a webhook_url")
         return self
 
 

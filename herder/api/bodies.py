@@ -23,7 +23,7 @@ from herder.addresses import URL_CHARS_MAX
 from herder.api.chats import ChatOptions
 from herder.api.forms import FormOptions
 from herder.api.options import LOGPROBS_TOTAL_MAX, SamplingOptions
-from herder.api.strict import Strict, Text
+from herder.api.strict import Strict, Text, at
 from herder.errors import InvalidRequest, TooLarge
 from herder.pricing import AMOUNT_LIMIT, MILLI
 from herder.settings import Settings
@@ -96,7 +96,7 @@ class Offer(SamplingOptions, ChatOptions, FormOptions):
     @model_validator(mode="after")
     def _one_price(self) -> Offer:
         if self.fee is not None and self.multiplier is not None:
-            raise ValueError("fee and multiplier exclude each other")
+            raise at("multiplier", "fee and multiplier exclude each other")
         return self
 
     @property

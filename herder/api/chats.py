@@ -10,12 +10,21 @@ import math
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from herder import templates
 from herder.api.forms import with_own_form
 from herder.api.reading import object_in
-from herder.api.strict import Strict, Text
+from herder.api.strict import Strict, Text, at
 from herder.errors import InvalidRequest
 from herder.prompts import Chat, Message
 from herder.protocol import ModelCard
@@ -65,11 +74,29 @@ class Tool(Strict):
     function: Function
 
 
+def _json_text(text: str) -> str:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("must be an object, or a text with JSON in it") from None
+    return text
+
+
+def _kind(value: Any) -> str | None:
+    return "dict[str]" if isinstance(value, dict) else "str" if isinstance(value, str) else None
+
+
+Arguments = Annotated[
+    Annotated[JsonObject, Tag("dict[str]")] | Annotated[Text, AfterValidator(_json_text), Tag("str")],
+    Discriminator(_kind, "tool_arguments", "must be an object, or a text with JSON in it"),
+]
+
+
 class CalledFunction(Strict):
     """What was called. Most templates want `arguments` to be an object; a text is given to them as a text."""
 
     name: FunctionName
-    arguments: JsonObject | Text
+    arguments: Arguments
 
 
 class ToolCall(Strict):
@@ -80,6 +107,12 @@ class ToolCall(Strict):
     function: CalledFunction
 
 
+def _no_parts(content: Any) -> Any:
+    if isinstance(content, list):
+        raise ValueError("must be a text; lists of parts are not taken")
+    return content
+
+
 class ChatMessage(Strict):
     """One turn of a chat."""
 
@@ -87,7 +120,7 @@ class ChatMessage(Strict):
     tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=TOOL_CALLS_MAX)] | None = Field(
         None, description="what the assistant called in this turn"
     )
-    content: Text | None = Field(
+    content: Annotated[Text | None, BeforeValidator(_no_parts)] = Field(
         None, validate_default=True, description="required, but for a turn with `tool_calls`"
     )
     name: Annotated[Text, Field(max_length=256)] | None = Field(None, description="of the tool that answers")
@@ -146,15 +179,15 @@ class ChatOptions(Strict):
     @model_validator(mode="after")
     def _one_text(self) -> ChatOptions:
         if self.prompt is not None and self.messages is not None:
-            raise ValueError("prompt and messages exclude each other")
+            raise at("messages", "prompt and messages exclude each other")
         if self.raw and self.messages is not None:
-            raise ValueError("raw goes with a prompt, not with messages")
+            raise at("raw", "raw goes with a prompt, not with messages")
         if self.raw:
             for name in ("system", "tools", "template"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"raw and {name} exclude each other: {name} is for a chat template")
+                    raise at(name, f"raw and {name} exclude each other: {name} is for a chat template")
         if self.system is not None and has_system(self.messages or ()):
-            raise ValueError("system and a system message exclude each other")
+            raise at("system", "system and a system message exclude each other")
         return self
 
     def text_bytes(self) -> int:

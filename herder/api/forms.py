@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from herder.api.strict import Strict
+from herder.api.strict import Strict, at
 from herder.output_types import tree_of_type
 from herder.schema_tree import Record
 from herder.schema_words import ANY_DEPTH, SchemaRefused, anything
@@ -74,9 +74,9 @@ class FormOptions(Strict):
     @model_validator(mode="after")
     def _one_form(self) -> FormOptions:
         if self.output_type is not None and self.response_format is not None:
-            raise ValueError("output_type and response_format exclude each other")
+            raise at("response_format", "output_type and response_format exclude each other")
         if self.typed and getattr(self, "stop", None):
-            raise ValueError("stop would cut an answer that has a form: leave it out, it ends by itself")
+            raise at("stop", "stop would cut an answer that has a form: leave it out, it ends by itself")
         return self
 
     @property

@@ -5,10 +5,11 @@ The defaults change nothing: greedy, one answer. `docs/reference/sampling.md` sa
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from herder.api.strict import Real, Strict
 from herder.brief import Sampling
@@ -21,7 +22,16 @@ LIKELIEST_MAX = 20
 LOGPROBS_TOTAL_MAX = 16_384
 """Log-probabilities of a result; each is some 50 bytes of Redis."""
 
-TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]
+_ID_PATTERN = r"^(0|[1-9][0-9]{0,8})$"
+
+
+def _token_id(text: str) -> str:
+    if not re.match(_ID_PATTERN, text) or text.endswith("\n"):
+        raise ValueError("must be a token id, from 0 on")
+    return text
+
+
+TokenId = Annotated[str, AfterValidator(_token_id), Field(json_schema_extra={"pattern": _ID_PATTERN})]
 Bias = Annotated[Real, Field(ge=-100, le=100)]
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
+from herder.api.strict import AT
 from herder.errors import (
     BadRequest,
     HerderError,
@@ -52,6 +53,23 @@ _EXTRA: dict[str, dict[str, Any]] = {
     "context_exceeded": {"limit": 512, "context": 512, "tokens": 600, "prompt_tokens": 12},
     "rate_limited": {"retry_after": 2},
 }
+
+
+# Pydantic's words, and ours; the first that fits is taken.
+_WORDS = (
+    (r"^\w+ should have at least 1 (?:item after validation, not 0|character)$", "must not be empty"),
+    (
+        r"^\w+ should have at (most|least) (\d+) items? after validation, not (more|(?:more than )?\d+)$",
+        r"must have a length of at \1 \2, not \3",
+    ),
+    (r"^Input should be a valid dictionary(?: or instance of \w+)?$", "must be an object"),
+    (r"^Input should be a valid integer.*$", "must be a whole number"),
+    (r"^Input should be a valid boolean.*$", "must be true or false"),
+    (r"^Input should be a valid (string|list|number)$", r"must be a \1"),
+    (r"^Input should be ", "must be "),
+    (r"^String should (match|have) ", r"must \1 "),
+    (r"^Field required$", "is required"),
+)
 
 
 class FieldError(BaseModel):
@@ -144,8 +162,11 @@ def invalid(errors: Iterable[Any]) -> InvalidRequest:
     """Pydantic's complaints as ours: the path of each field, and what is wrong with it, never what was sent."""
     found = []
     for error in errors:
-        path = ".".join(str(part) for part in error["loc"] if _is_field(part))
-        message = "unknown field" if error["type"] == "extra_forbidden" else _plain(str(error["msg"]))
+        kind, loc = str(error["type"]), tuple(error["loc"])
+        if kind.startswith(AT):
+            loc = *loc, kind.removeprefix(AT)
+        path = ".".join(str(part) for part in loc if _is_field(part))
+        message = "unknown field" if kind == "extra_forbidden" else _plain(str(error["msg"]))
         found.append({"field": _clean(path), "message": _clean(message.removeprefix("Value error, "))})
     return InvalidRequest(told(found), errors=found[:FAULTS_MAX])
 
@@ -161,14 +182,12 @@ def told(faults: Sequence[dict[str, str]], *, all_found: bool = True) -> str:
 
 
 def _plain(message: str) -> str:
-    """Pydantic's words for a length that is wrong, as a sentence about what was sent."""
-    if re.fullmatch(r"Value should have at least 1 item after validation, not 0", message):
-        return "must not be empty"
-    return re.sub(
-        r"Value should have at (most|least) (\d+) items? after validation, not (?:more than )?(\d+)",
-        r"must have a length of at \1 \2, not \3",
-        message,
-    )
+    """Pydantic's words as a sentence about what was sent."""
+    for wanted, ours in _WORDS:
+        message, changed = re.subn(wanted, ours, message, count=1)
+        if changed:
+            break
+    return message
 
 
 def _is_field(part: int | str) -> bool:

@@ -16,6 +16,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from herder.api.callers import Admin, Caller
+from herder.api.places import placed
 from herder.api.problems import invalid
 from herder.api.state import herd_of
 from herder.errors import BadRequest, InvalidRequest, TooLarge
@@ -45,9 +46,19 @@ def _only_known(request: Request) -> None:
     known = {parameter.alias for parameter in route.dependant.query_params}
     unknown = [name for name in request.query_params if name not in known]
     if unknown:
-        where = "is no query parameter of this route; the fields of the body belong into the body"
+        what = f"there are: {', '.join(sorted(known))}" if known else "it has none"
+        where = f"is no query parameter of this route ({what})"
+        if request.method != "GET":
+            where += "; the fields of the body belong into the body"
         faults = [{"field": name[:100], "message": where} for name in unknown[:20]]
         raise InvalidRequest(f"{unknown[0][:100]}: {where}", errors=faults)
+
+
+async def only_known_of_get(request: Request) -> None:
+    """A dependency: a GET with a query parameter that its route does not have is refused, since a filter that is
+    silently ignored shows what was not asked for."""
+    if request.method == "GET":
+        _only_known(request)
 
 
 def admin_body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
@@ -72,6 +83,8 @@ def object_in(raw: bytes | bytearray, what: str = "the body") -> dict[str, Any]:
             raise BadRequest(f"{what} must be a JSON object")
         _only_unicode(value, raw)
         return value
+    except InvalidRequest as error:
+        raise placed(error, raw) from None
     except RecursionError:
         raise BadRequest(f"{what} is nested too deeply") from None
     except UnicodeDecodeError:

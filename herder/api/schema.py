@@ -8,7 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from herder.api.problems import Problem
+from herder.api.problems import Problem, declared
+from herder.errors import InvalidRequest
 from herder.settings import Settings
 
 DESCRIPTION = """
@@ -122,10 +123,13 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
         "basic": {"type": "http", "scheme": "basic", "description": "the key as the password"},
     }
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             if path.startswith("/v1/"):
                 operation["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
             _without_fastapis_own(operation["responses"])
+            if method == "get" and "operations" not in operation.get("tags", ()):
+                # Of a query parameter that the route does not have.
+                operation["responses"].setdefault("422", declared(InvalidRequest, key=False)[422])
             for response in operation["responses"].values():
                 response.setdefault("headers", {})["x-request-id"] = {"schema": {"type": "string"}}
     return document

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 
 def _no_nul(text: str) -> str:
@@ -24,9 +25,15 @@ def _real(value: Any) -> Any:
         raise ValueError("is too large") from None
 
 
+AT = "at:"
 _NO_NUL = {"pattern": "^[^\\u0000]*$"}
 Text = Annotated[str, AfterValidator(_no_nul), Field(json_schema_extra=_NO_NUL)]
 Real = Annotated[float, BeforeValidator(_real)]
+
+
+def at(field: str, message: str) -> PydanticCustomError:
+    """A fault of a whole body, told of the field that is to be changed; `problems` reads it off the type."""
+    return PydanticCustomError(cast(Any, f"{AT}{field}"), cast(Any, message))
 
 
 class Strict(BaseModel):

@@ -120,9 +120,9 @@ async def test_every_hostile_schema_is_refused_and_costs_nothing(front: Front) -
 @pytest.mark.parametrize(
     ("more", "field"),
     [
-        ({"output_type": AGE, "response_format": {"type": "text"}}, ""),
-        ({"output_type": AGE, "stop": "}"}, ""),
-        ({**in_format({"type": "string"}), "stop": ["a"]}, ""),
+        ({"output_type": AGE, "response_format": {"type": "text"}}, "response_format"),
+        ({"output_type": AGE, "stop": "}"}, "stop"),
+        ({**in_format({"type": "string"}), "stop": ["a"]}, "stop"),
         ({"output_type": {}}, "output_type"),
         ({"output_type": {"age": "number"}}, "output_type.age"),
         ({"output_type": "int"}, "output_type"),

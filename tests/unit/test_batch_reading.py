@@ -123,9 +123,9 @@ async def test_every_fault_has_its_line(small: Settings) -> None:
         ({"prompt": "x", "unknown": 1}, "item 0: unknown", "unknown field"),
         ({"prompt": "x" * 51}, "item 0", "the prompt has 51 bytes, HERDER_PROMPT_BYTES_MAX is 50"),
         ({"prompt": "x", "multiplier": 101}, "item 0: multiplier", "must be at most 100"),
-        ({"prompt": "x", "tokens": "5"}, "item 0: tokens", "Input should be a valid integer"),
+        ({"prompt": "x", "tokens": "5"}, "item 0: tokens", "must be a whole number"),
         ({"prompt": "x", "webhook_url": "https://e.x"}, "item 0: webhook_url", "is for the whole batch"),
-        ({"prompt": "x", "messages": [{"role": "user", "content": "c"}]}, "item 0", "prompt and messages exclude"),
+        ({"prompt": "x", "messages": [{"role": "user", "content": "c"}]}, "item 0: messages", "prompt and messages"),
         ({"prompt": "x", "custom_id": ""}, "item 0: custom_id", "must not be empty"),
         ("text", "item 0", "must be an object"),
         (None, "item 0", "must be an object"),
@@ -156,8 +156,8 @@ async def test_a_wrong_item(small: Settings, item: Any, field: str, message: str
         ),
         ({"prompts": [], "tokens": 5}, "something in it"),
         ({"prompts": "a", "tokens": 5}, "must be a list"),
-        ({"prompts": [1], "tokens": 5}, "item 0: prompt: Input should be a valid string"),
-        ({"prompts": ["a"]}, "item 0: tokens: Field required"),
+        ({"prompts": [1], "tokens": 5}, "item 0: prompt: must be a string"),
+        ({"prompts": ["a"]}, "item 0: tokens: is required"),
         ({"prompts": ["a"], "tokens": 5, "prompt": "b"}, "prompt: belongs into"),
         ({"prompts": ["a"], "tokens": 5, "max_fees": 3}, "max_fees: unknown field"),
         ({"prompts": ["a"], "tokens": 5, "multiplier": 101}, "multiplier: must be at most 100"),
@@ -168,7 +168,7 @@ async def test_a_wrong_item(small: Settings, item: Any, field: str, message: str
         ),
         ({"prompts": ["a"], "tokens": 101}, "tokens: 101 is more than 100"),
         ({"prompts": ["a"], "tokens": 5, "webhook_per_item": True}, "webhook_per_item needs a webhook_url"),
-        ({"prompts": ["a"], "tokens": 5, "charge": "some"}, "charge: Input should be"),
+        ({"prompts": ["a"], "tokens": 5, "charge": "some"}, "charge: must be"),
     ],
 )
 async def test_a_wrong_batch(small: Settings, body: dict[str, Any], told: str) -> None:
@@ -205,9 +205,9 @@ async def test_an_empty_upload_is_no_batch(small: Settings) -> None:
     ("query", "told"),
     [
         ("tokens=5&tokens=6", "tokens: is given twice"),
-        ("tokens=five", "tokens: Input should be a valid integer"),
+        ("tokens=five", "tokens: must be a whole number"),
         ("tokens=5&max_fees=3", "max_fees: unknown field"),
-        ("tokens=5&raw=yes", "raw: Input should be a valid boolean"),
+        ("tokens=5&raw=yes", "raw: must be true or false"),
         ("tokens=5&multiplier=1.0001", "multiplier: must have at most 3 decimals"),
     ],
 )
