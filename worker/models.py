@@ -150,6 +150,11 @@ def _probe(path: Path, wanted: Wanted) -> None:
             f"{path}: llama.cpp crashed on it (signal {-code}); try another GGUF of this model"
         )
     reason = said.strip().splitlines()[-1:] or ["llama.cpp gave no reason"]
+    if "shared library" in reason[0]:  # built for a GPU, and the machine has not even its driver
+        raise ModelUnusable(
+            f"llama.cpp cannot be loaded ({reason[0]}): install the driver of the GPU that llama-cpp-python was built "
+            "for, or build it for processors alone"
+        )
     raise ModelUnusable(reason[0] if str(path) in reason[0] else f"{path}: {reason[0]}")
 
 

@@ -225,3 +225,16 @@ def test_threads_beyond_the_cores_are_named_where_settings_make_it_crash(
     with pytest.raises(ModelUnusable) as caught:
         check(HERD_TINY, wanted=Wanted(threads=threads))
     assert str(caught.value).endswith(said)
+
+
+def test_a_llama_cpp_without_its_driver_is_one_line_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = "Failed to load shared library 'libllama.so': libcuda.so.1: cannot open shared object file"
+    said = f"Traceback (most recent call last):\n  …\nRuntimeError: {missing}\n"
+    monkeypatch.setattr(models, "_loaded_apart", lambda path, wanted: (1, said))
+    assert run(["--gpu-layers", "-1", "--redis-url", "redis://127.0.0.1:1"]) == EXIT_BAD_MODEL
+    heard = capsys.readouterr().err
+    assert missing in heard
+    assert "install the driver" in heard
+    assert heard.count("\n") == 1
