@@ -71,7 +71,9 @@ def _choice(wanted: list[Any], at: str) -> Node:
                 f"{at}.{i}", f"is it the word {text} or the type? say it with response_format"
             )
         spoken(text, f"{at}.{i}", CHOICE_BYTES_MAX)
-    return Literal(tuple(dict.fromkeys(literal(text) for text in wanted)))
+        if text in wanted[:i]:
+            raise SchemaRefused(f"{at}.{i}", f"{named(text)} is in the list twice")
+    return Literal(tuple(literal(text) for text in wanted))
 
 
 def _record(wanted: Mapping[str, Any], at: str, depth: int, nodes: list[int]) -> Node:
@@ -80,6 +82,8 @@ def _record(wanted: Mapping[str, Any], at: str, depth: int, nodes: list[int]) ->
     properties = []
     for name, part in wanted.items():
         place = f"{at}.{named(name)}"
+        if name == "":
+            raise SchemaRefused(at, "has a name that is empty; say that with response_format, if it is meant")
         spoken(name, place, NAME_BYTES_MAX)
         properties.append((name, _node(part, place, depth + 1, nodes), True))
     return Record(tuple(properties))

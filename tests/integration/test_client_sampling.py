@@ -132,6 +132,8 @@ async def test_what_flags_cannot_be(
         (["--logit-bias", "x=1"], "--logit-bias x=1: must be ID=BIAS"),
         (["--n", "2", "--stream"], "--stream shows one answer"),
         (["--n", "9"], "n: "),
+        (["--json-schema", "/nope"], "--json-schema: cannot read '/nope': no such file or directory"),
+        (["--json-schema", __file__], f"--json-schema {__file__}: not JSON"),
     ):
         shown = await terminal("run", "hi", "--tokens", "40", *flags)
         assert (shown.code, shown.out) == (Exit.USAGE, "")

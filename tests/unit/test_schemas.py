@@ -206,6 +206,9 @@ def test_output_types(wanted: Any, schema: dict[str, Any]) -> None:
         ({"a": {"b": {"c": "date"}}}, "output_type.a.b.c"),
         ({f"p{i}": "int" for i in range(129)}, "output_type"),
         ({"a": ["\ud800", "x"]}, "output_type.a.0"),
+        ({"a": ["red", "green", "red"]}, "output_type.a.2"),
+        ({"": "int"}, "output_type"),
+        ({"a": {"": "int"}}, "output_type.a"),
     ],
 )
 def test_output_types_that_are_none(wanted: Any, path: str) -> None:

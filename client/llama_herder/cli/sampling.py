@@ -52,7 +52,7 @@ def _flags(
     given["logit_bias"] = dict(map(_bias, logit_bias or ())) or None
     given["ignore_eos"] = ignore_eos or None
     given["output_type"] = _json("--output-type", output_type)
-    schema = _json("--json-schema", _read(given.pop("json_schema")))
+    schema = _json(f"--json-schema {json_schema}", _read(given.pop("json_schema")))
     if schema is not None:
         given["response_format"] = {"type": "json_schema", "json_schema": {"schema": schema}}
     return {name: value for name, value in given.items() if value is not None}
@@ -76,8 +76,11 @@ def _read(path: Path | None) -> str | None:
         return None
     try:
         return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageProblem(f"--json-schema {path}: not UTF-8 text (byte {error.start})") from None
     except (OSError, ValueError) as error:
-        raise UsageProblem(f"--json-schema {path}: cannot be read ({error})") from None
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
+        raise UsageProblem(f"--json-schema: cannot read {str(path)!r}: {why.lower()}") from None
 
 
 def _bias(given: str) -> tuple[str, float]:
