@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from herder.api.accounts import EntryCursor, entries_of
 from herder.api.bodies import ACCOUNT_PATTERN, AccountRequest, AdjustRequest, DepositRequest, KeyRequest
 from herder.api.callers import Admin
-from herder.api.parameters import Limit
+from herder.api.parameters import Cursor, Limit, Whole
 from herder.api.problems import declared
 from herder.api.reading import admin_body_of
 from herder.api.schema import json_body
@@ -46,11 +46,24 @@ async def create(
     return account_of(record)
 
 
-@router.get("/accounts", response_model=Accounts, summary="List accounts", responses=declared(Forbidden))
-async def accounts(request: Request, _: Admin) -> Accounts:
-    """All of them, oldest first, on one page."""
+@router.get(
+    "/accounts",
+    response_model=Accounts,
+    summary="List accounts",
+    responses=declared(Forbidden, InvalidRequest),
+)
+async def accounts(
+    request: Request,
+    _: Admin,
+    limit: Annotated[Whole | None, Query(ge=1, le=100)] = None,
+    cursor: Cursor = None,
+) -> Accounts:
+    """Oldest first; all of them on one page, unless there is a `limit`."""
     records = await herd_of(request).ledger.accounts()
-    return Accounts(accounts=[account_of(record) for record in records], next=None)
+    first = int(cursor or 0)  # they are never deleted, so a place stays what it is
+    after = len(records) if limit is None else first + limit
+    more = str(after) if after < len(records) else None
+    return Accounts(accounts=[account_of(record) for record in records[first:after]], next=more)
 
 
 @router.get(

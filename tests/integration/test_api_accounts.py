@@ -27,6 +27,24 @@ async def test_an_account_its_key_and_its_first_prompt(front: Front) -> None:
     assert [account["id"] for account in listed] == ["alice", "root", "bob"]
 
 
+async def test_accounts_are_listed_all_at_once_or_by_pages(front: Front) -> None:
+    for name in ("bob", "carl"):
+        await front.admin.post(ADMIN, json={"id": name})
+    everybody = (await front.admin.get(ADMIN)).json()
+    assert everybody["next"] is None
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        query = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+        page = (await front.admin.get(ADMIN, params=query)).json()
+        assert len(page["accounts"]) <= 2
+        found += [account["id"] for account in page["accounts"]]
+        cursor = page["next"]
+    assert found == [account["id"] for account in everybody["accounts"]]
+    assert {"alice", "bob", "carl"} <= set(found)
+    problem(await front.admin.get(ADMIN, params={"limit": "1001"}), 422, "invalid_request")
+
+
 async def test_a_key_is_shown_once_and_a_revoked_one_is_refused(front: Front) -> None:
     key = (await front.admin.post(f"{ADMIN}/alice/keys", json={})).json()
     listed = (await front.admin.get(f"{ADMIN}/alice/keys")).json()["keys"]
