@@ -177,11 +177,11 @@ async def test_a_job_that_was_accepted_is_named_when_redis_goes_away_after_it(
 ) -> None:
     """The first answer needs no more than the submission itself; the same again reads the job."""
 
-    async def job(self: Broker, job_id: str) -> JobRecord | None:
+    async def lost(self: Broker, job_id: str) -> JobRecord | None:
         raise RedisUnavailable("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Broker, "job", job)
+        patch.setattr(Broker, "job", lost)
         send: dict[str, Any] = {"json": {"prompt": "a", "tokens": 20}, "headers": {"Idempotency-Key": "k"}}
         job = (await front.client.post("/v1/jobs", **send)).json()
         again = await front.client.post("/v1/jobs", **send)
