@@ -36,7 +36,8 @@ async def test_a_query_that_is_not_utf8_is_not_read_as_something_else(front: Fro
 
 
 async def test_a_template_may_refuse_an_item(front: Front) -> None:
-    template = "{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}yes{{ messages[0].content }}"
+    refusal = "{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}"
+    template = refusal + "yes{{ messages[0].content }}"
     await front.worker(replace(CARD, template=template))
     reply = await front.client.post("/v1/batches", json={"prompts": ["yes", "no", "yes", "no"], "tokens": 20})
     errors = problem(reply, 422, "invalid_request")["errors"]
