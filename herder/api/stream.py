@@ -57,6 +57,7 @@ class _Page:
     record: JobRecord | None
     eta_ms: int | None
     last: bool  # there were no more
+    over: bool = False  # the job had ended when none of it was left
 
 
 class Stream:
@@ -158,19 +159,23 @@ class Stream:
 
     async def _look(self) -> _Page | None:
         """Read on in the log; None where Redis is away."""
-        broker, record, eta_ms = self._around.broker, None, None
+        broker, record, eta_ms, over = self._around.broker, None, None, False
         try:
             limit = PAGE if self._place >= self._known else PAGE_AGAIN
             events = await broker.events(self.job_id, after=self._after, limit=limit)
             last = events[-1].kind if events else None
             if last is EventKind.DONE:
                 record = await broker.job(self.job_id)
+            elif last is None and self._known > START:
+                # Its end may be behind the reader's own place, and have rung before anybody listened.
+                now = await broker.job(self.job_id)
+                over = now is None or now.status not in LIVE
             elif last is EventKind.QUEUED:
                 state = await self._around.market.state(self.model)
                 eta_ms = state.eta_ms(int(events[-1].fields["position"])) if state else None
         except RedisUnavailable:
             return None
-        return _Page(events, record, eta_ms, last=len(events) < limit)
+        return _Page(events, record, eta_ms, last=len(events) < limit, over=over)
 
     def _read(self, page: _Page) -> list[bytes]:
         shown = [(event.event_id, self._shown(event, page)) for event in page.events]
@@ -179,8 +184,9 @@ class Stream:
             self._after = page.events[-1].event_id
             self._place = place_of(self._after)
         if page.last:
-            self._behind = False
+            self._behind = page.over and not self._over  # one more read: it ended after this one, perhaps
             self.ended = self.ended or self._over
+            self._over = self._over or page.over
         return said
 
     def _shown(self, event: Event, page: _Page) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 
 from herder.api import lines
 from herder.app import create_app
+from herder.doorbell import Doorbell, Ear
 from herder.protocol import Outcome
 from herder.settings import Settings
 from tests.integration.api import WORKER, Front, problem
@@ -158,6 +159,21 @@ async def test_an_id_of_a_time_to_come_ends_with_the_job(front: Front) -> None:
         await front.herd.broker.ping()
     await front.settle(lease, "blue", 1)
     assert await asyncio.wait_for(reading, 10) == []
+
+
+async def test_an_end_that_rang_before_anybody_listened_is_found(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = (await front.submit())["id"]
+    lease = await front.lease()
+    added = Doorbell.add
+
+    async def late(self: Doorbell, ear: Ear) -> None:
+        await front.settle(lease, "blue", 1)
+        await added(self, ear)
+
+    monkeypatch.setattr(Doorbell, "add", late)
+    assert await asyncio.wait_for(events(front, job, "9999999999999-0"), 10) == []
 
 
 async def test_a_place_in_line_that_changes_is_told_without_an_id(
