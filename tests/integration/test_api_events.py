@@ -164,9 +164,7 @@ async def test_an_id_of_a_time_to_come_ends_with_the_job(front: Front) -> None:
 async def test_an_end_that_rang_before_anybody_listened_is_found(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = (await front.submit())["id"]
-    lease = await front.lease()
-    added = Doorbell.add
+    job, lease, added = (await front.submit())["id"], await front.lease(), Doorbell.add
 
     async def late(self: Doorbell, ear: Ear) -> None:
         await front.settle(lease, "blue", 1)
