@@ -14,7 +14,7 @@ import httpx
 
 from benchmarks.callers import Answer, Asked, closed_loops, of_ring, tokens_per_s, words
 from benchmarks.report import Report
-from benchmarks.servers import CORES, CREDITS, Server, best, in_turns, llama_server, ring
+from benchmarks.servers import CORES, CREDITS, KV_UNIFIED, Server, best, in_turns, llama_server, ring
 
 CLIENTS = 16
 REQUESTS = 64
@@ -43,7 +43,11 @@ async def run(report: Report, rounds: int) -> None:
     """Labels: `llama_server` (tokens a second, ours ÷ its), `chat_reuse` (share of the reusable tokens reused)."""
     options = await best(report, CLIENTS, CONTEXT, GRID, _trial)
     # Its own best setting for this, as the peer's are the best of a grid.
-    with ring(CLIENTS, CONTEXT, kv_unified="on") as ours, llama_server(CLIENTS, CONTEXT, options) as theirs:
+    unified = "on" if KV_UNIFIED == "auto" else KV_UNIFIED
+    with (
+        ring(CLIENTS, CONTEXT, kv_unified=unified) as ours,
+        llama_server(CLIENTS, CONTEXT, options) as theirs,
+    ):
         for server in (ours, theirs):
             await _round(server, "warm up", requests=1)
             report.note(server.command)

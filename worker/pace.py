@@ -38,11 +38,10 @@ class StepTime:
     def measured(self, decoding: int, prefilled: int, elapsed_ms: float) -> None:
         """Learn from a step."""
         if prefilled and not self.token_ms:  # the first one says little of what is whose
-            self.token_ms = max(elapsed_ms - self.without_prompts(decoding), elapsed_ms) / 2 / prefilled
+            self.token_ms = elapsed_ms / 2 / prefilled
             return
         foreseen = self.without_prompts(decoding) + self.token_ms * prefilled
-        error = elapsed_ms - foreseen
-        error = min(error, max(foreseen, STEP_TARGET_MS))
+        error = min(elapsed_ms - foreseen, max(foreseen, STEP_TARGET_MS))
         # In units of about what a step has of each.
         rows, tokens = decoding / ROWS_UNIT, prefilled / TOKENS_UNIT
         step = LEARNING * error / (1 + rows**2 + tokens**2)
