@@ -109,6 +109,7 @@ async def collect(ctx: dict[str, Any]) -> None:
         return  # the one of an earlier second is still at it
     async with collecting:
         until = time.monotonic() + COLLECT_S_MAX
+        await posting.bodies.write_ahead()
         while time.monotonic() < until:
             taken = await posting.collect()
             if not await ctx["claims"].more() and taken < CALLBACKS_A_ROUND:

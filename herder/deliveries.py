@@ -31,8 +31,8 @@ SCAN_MAX = 5_000  # deliveries that one page of a filtered list looks at
 SCAN_STEP = 500
 
 _LISTED = [
-    "account", "endpoint", "url", "lane", "type", "subject", "status", "attempt", "tries", "created_ms", "next_ms",
-    "last_ms", "last_status", "last_error", "ended_ms",
+    "account", "endpoint", "url", "lane", "type", "subject", "at_ms", "status", "attempt", "tries", "created_ms",
+    "next_ms", "last_ms", "last_status", "last_error", "ended_ms",
 ]  # fmt: skip
 
 
@@ -148,13 +148,27 @@ class Deliveries:
         claimed = await self._broker.scripts.call("claim", arguments)
         return [(text_of(delivery), int(attempt)) for delivery, attempt in claimed]
 
-    async def attempted(self, result: Attempted) -> bool:
-        """Record what came of an attempt; False where it is not the one under way any more."""
+    async def attempted(self, result: Attempted, body: str = "") -> bool:
+        """Record what came of an attempt, and what it said where that was not written before; False where it is not
+        the one under way any more.
+        """
         arguments = asdict(result) | {
             **self._room,
             "webhook_ttl_ms": self._settings.webhook_ttl_ms,
         }
-        return bool(text_of(await self._broker.scripts.call("attempted", arguments)) == "OK")
+        return bool(text_of(await self._broker.scripts.call("attempted", arguments, body)) == "OK")
+
+    async def unwritten(self, before_ms: int, limit: int) -> list[str]:
+        """Deliveries without a body of what happened before a moment, the oldest first."""
+        key = self._broker.keys("unwritten")
+        found = await self._broker.fetch(
+            self._broker.redis.zrangebyscore(key, "-inf", before_ms, start=0, num=limit)
+        )
+        return [delivery.decode() for delivery in found]
+
+    async def write(self, delivery: str, body: str) -> bool:
+        """What a delivery says, ahead of its first attempt; False where that is known, or the delivery is not."""
+        return bool(await self._broker.scripts.call("write", {"delivery": delivery}, body))
 
     async def redeliver(self, account: str, delivery: str) -> None:
         """Start an ended delivery again, with its whole schedule.
@@ -220,6 +234,6 @@ class Deliveries:
         for (delivery, score), values in zip(rows, await self._broker.fetch(pipe.execute()), strict=True):
             last, same = (last, same + 1) if str(int(score)) == last else (str(int(score)), 1)
             named = {n: v.decode() for n, v in zip(_LISTED, values, strict=True) if v is not None}
-            one = delivery_record(delivery.decode(), named | {"body": ""}) if "status" in named else None
+            one = delivery_record(delivery.decode(), named) if "status" in named else None
             page.append((f"{last}-{same}", one))
         return page, page[-1][0] if more else None

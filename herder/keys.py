@@ -75,6 +75,9 @@ TABLE: dict[str, Key] = {
     "endpoints": Key("endpoints:{}", "hash", "permanent", "an account's webhook addresses → endpoint id"),
     "delivery": Key("delivery:{}", "hash", "job", "a webhook: its body, its attempts, what came of them"),
     "deliveries": Key("deliveries:{}", "zset", "permanent", "delivery ids of an account by creation time"),
+    "unwritten": Key(
+        "unwritten", "zset", "live", "deliveries without a body yet, by when what they tell of happened"
+    ),
     "due_lanes": Key(
         "due-lanes", "zset", "live", "lanes (account@host) by when something can next be done for them"
     ),

@@ -7,40 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
 
-from herder.batches import Batches
+from herder.bodies import Bodies
 from herder.broker import Broker
 from herder.deliveries import Deliveries
 from herder.egress import Answer, Egress
 from herder.errors import RedisUnavailable
 from herder.logs import get_logger
-from herder.reads import job_record
 from herder.signatures import signed_headers
 from herder.webhook_records import Attempted, Delivery, DeliveryStatus, Endpoint, NewDelivery, lane_of
-from herder.webhooks import (
-    body_of_batch,
-    body_of_job,
-    body_of_lost,
-    delivery_id,
-    judged,
-    link_to,
-    undeliverable,
-)
+from herder.webhooks import delivery_id, judged, undeliverable
 
-CALLBACKS_A_ROUND = 100
-# A settlement waits for whatever Redis is at: so a little at a time, and then Redis is left to others for a while.
-TOGETHER = 5
-ANSWER_BYTES = 100_000
+# A settlement waits for whatever Redis is at: so not too many at a time, and then Redis is left to others for a while.
+CALLBACKS_A_ROUND = 50
 PAUSE_S = 0.01
 RECORD_TRIES = 3
 RECORD_PAUSE_S = 0.5
 
 log = get_logger(__name__)
-
-Callback = tuple[str, dict[str, str]]
-Jobs = dict[str, dict[str, str]]
-Answered = tuple[str, NewDelivery | None]
 
 
 class BrokenOff(Exception):
@@ -55,6 +39,7 @@ class Posting:
         self._egress = egress
         self._settings = broker.settings
         self.deliveries = Deliveries(broker)
+        self.bodies = Bodies(broker, self.deliveries)
         self._sending: set[asyncio.Task[Answer]] = set()
         self._over = False
 
@@ -69,56 +54,10 @@ class Posting:
     async def collect(self) -> int:
         """Take the oldest callbacks off their queue, posting what somebody wants to hear of; how many were taken."""
         callbacks = await self._broker.callbacks(CALLBACKS_A_ROUND)
-        silent: list[Answered] = [(entry, None) for entry, fields in callbacks if "webhook_url" not in fields]
-        await self.deliveries.answer(silent)
-        told = [callback for callback in callbacks if "webhook_url" in callback[1]]
-        for start in range(0, len(told), TOGETHER):
-            some = told[start : start + TOGETHER]
-            jobs = await self._jobs(some)
-            answered = [(entry, await self._new(fields, jobs)) for entry, fields in some]
-            for slice_ in _slices(answered):
-                await self.deliveries.answer(slice_)
-                await asyncio.sleep(PAUSE_S)
+        await self.deliveries.answer([(entry, _delivery_of(fields)) for entry, fields in callbacks])
+        if len(callbacks) == CALLBACKS_A_ROUND:
+            await asyncio.sleep(PAUSE_S)
         return len(callbacks)
-
-    async def _jobs(self, callbacks: Sequence[Callback]) -> Jobs:
-        """The hashes of the jobs among these, in one round trip; without those that are no longer kept."""
-        ids = [fields["job"] for _, fields in callbacks if "job" in fields]
-        hashes = await self._broker.hashes_of([("job", job_id) for job_id in ids])
-        return {job_id: fields for job_id, fields in zip(ids, hashes, strict=True) if fields}
-
-    async def _new(self, fields: dict[str, str], jobs: Jobs) -> NewDelivery:
-        """The delivery of a callback."""
-        subject = fields.get("job") or fields["batch"]
-        kind = f"job.{fields['status']}" if "job" in fields else "batch.ended"
-        link = link_to(self._settings.public_url, subject)
-        try:
-            body = await self._body(fields, jobs, link)
-        except (KeyError, ValueError, TypeError):
-            # Nobody's webhook may wait for a record that cannot be read.
-            log.exception("a webhook's body could not be made", subject=subject)
-            body = None
-        if body is None:
-            body = body_of_lost(kind, subject, fields["status"], int(fields["at"]), link)
-        url = fields["webhook_url"]
-        return NewDelivery(
-            id=delivery_id(subject),
-            account=fields["account"],
-            endpoint=fields["endpoint"],
-            url=url,
-            lane=lane_of(fields["account"], url),
-            type=kind,
-            subject=subject,
-            body=body.decode(),
-        )
-
-    async def _body(self, fields: dict[str, str], jobs: Jobs, link: str) -> bytes | None:
-        """What there is to say; None of what is no longer kept."""
-        if "job" in fields:
-            job = jobs.get(fields["job"])
-            return None if job is None else body_of_job(job_record(fields["job"], job), link)
-        batch = await Batches(self._broker).batch(fields["batch"])
-        return None if batch is None else body_of_batch(batch, link)
 
     # --- attempts ----------------------------------------------------------------------------------------
 
@@ -133,11 +72,13 @@ class Posting:
             return
         endpoint = await self.deliveries.endpoint(delivery.endpoint)
         result = undeliverable(delivery, endpoint)
+        body = ""
         if result is None:
             assert endpoint is not None
-            answer = await self._answer(delivery, endpoint)
+            body = delivery.body or await self.bodies.of(delivery)
+            answer = await self._answer(delivery, body.encode(), endpoint)
             result = judged(delivery, answer, self._settings.webhook_schedule_s, random.uniform)
-        taken = await self._recorded(result)
+        taken = await self._recorded(result, "" if delivery.body else body)
         log.info(
             "webhook attempt",
             delivery=delivery.delivery, lane=delivery.lane, attempt=attempt, status=result.response_status,
@@ -145,11 +86,10 @@ class Posting:
             pause_ms=result.pause_ms, recorded=taken,
         )  # fmt: skip
 
-    async def _answer(self, delivery: Delivery, endpoint: Endpoint) -> Answer:
+    async def _answer(self, delivery: Delivery, body: bytes, endpoint: Endpoint) -> Answer:
         """Sign, as of now, and send."""
         now_ms = await self._broker.now_ms()
         secrets = [endpoint.secret, *(endpoint.old_secrets if now_ms < endpoint.old_until_ms else ())]
-        body = delivery.body.encode()
         headers = {
             "content-type": "application/json",
             **signed_headers(delivery.delivery, now_ms // 1000, body, secrets),
@@ -168,25 +108,28 @@ class Posting:
         finally:
             self._sending.discard(sending)
 
-    async def _recorded(self, result: Attempted) -> bool:
+    async def _recorded(self, result: Attempted, body: str) -> bool:
         for _ in range(RECORD_TRIES - 1):
             try:
-                return await self.deliveries.attempted(result)
+                return await self.deliveries.attempted(result, body)
             except RedisUnavailable:
                 await asyncio.sleep(RECORD_PAUSE_S)
-        return await self.deliveries.attempted(result)
+        return await self.deliveries.attempted(result, body)
 
 
-def _slices(answered: Sequence[Answered]) -> Iterator[list[Answered]]:
-    """In order, each small enough for one call of the script."""
-    some: list[Answered] = []
-    size = 0
-    for entry, new in answered:
-        length = len(new.body) if new else 0
-        if some and size + length > ANSWER_BYTES:
-            yield some
-            some, size = [], 0
-        some.append((entry, new))
-        size += length
-    if some:
-        yield some
+def _delivery_of(callback: dict[str, str]) -> NewDelivery | None:
+    """The delivery of a callback that somebody wants to hear of."""
+    if "webhook_url" not in callback:
+        return None
+    account, url = callback["account"], callback["webhook_url"]
+    subject = callback.get("job") or callback["batch"]
+    return NewDelivery(
+        id=delivery_id(subject),
+        account=account,
+        endpoint=callback["endpoint"],
+        url=url,
+        lane=lane_of(account, url),
+        type=f"{'job' if 'job' in callback else 'batch'}.{callback['status']}",
+        subject=subject,
+        at_ms=int(callback["at"]),
+    )

@@ -45,7 +45,9 @@ def lane_of(account: str, url: str) -> str:
 
 @dataclass(frozen=True)
 class NewDelivery:
-    """A webhook to be posted; `id` is the webhook-id, the same at every attempt. `subject` is a job or a batch."""
+    """A webhook to be posted; `id` is the webhook-id, the same at every attempt. `subject` is a job or a batch that
+    ended at `at_ms`; what there is to say of it is written with the first attempt.
+    """
 
     id: str
     account: str
@@ -54,14 +56,15 @@ class NewDelivery:
     lane: str
     type: str
     subject: str
-    body: str
+    at_ms: int
 
 
 @dataclass(frozen=True)
 class Delivery:
     """A webhook and what came of it. `tries` is the place in the schedule, `attempt` the fence, which only rises.
 
-    `attempt` counts what was begun, so also what was lost with its courier. `body` is empty in lists.
+    `attempt` counts what was begun, so also what was lost with its courier. `body` is empty in lists,
+    and until it is written.
     """
 
     delivery: str
@@ -71,6 +74,7 @@ class Delivery:
     lane: str
     type: str
     subject: str
+    at_ms: int
     body: str
     status: DeliveryStatus
     attempt: int
@@ -120,10 +124,12 @@ def delivery_record(delivery: str, fields: dict[str, str]) -> Delivery:
     def number(name: str) -> int | None:
         return int(fields[name]) if fields.get(name) else None
 
-    texts = {n: fields[n] for n in ("account", "endpoint", "url", "lane", "type", "subject", "body")}
+    texts = {n: fields[n] for n in ("account", "endpoint", "url", "lane", "type", "subject")}
     return Delivery(
         delivery=delivery,
         **texts,
+        at_ms=int(fields["at_ms"]),
+        body=fields.get("body", ""),
         status=DeliveryStatus(fields["status"]),
         attempt=int(fields["attempt"]),
         tries=int(fields["tries"]),

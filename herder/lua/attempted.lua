@@ -1,6 +1,6 @@
--- attempted: what came of one attempt to deliver: delivered, due again in `pause_ms`, or (without one) dead.
+-- attempted: what came of one attempt to deliver, and (as the text) what it said, where it was the first: delivered, due again in `pause_ms`, or (without one) dead.
 -- One that comes late is taken as long as no other attempt was begun: nobody else knows better. Each is taken once.
--- Keys: delivery hash, flights and due zsets, failures hash, due_lanes zset, delivered zset, endpoint hash.
+-- Keys: delivery hash, flights and due zsets, failures hash, due_lanes, delivered, unwritten zsets, endpoint hash.
 -- Replies: OK | STALE (another attempt is under way, or this one was told already: nothing written)
 
 local delivery = call('HMGET', K.delivery(A.delivery), 'status', 'attempt', 'told', 'lane', 'account', 'endpoint')
@@ -10,6 +10,7 @@ if delivery[1] ~= 'pending' or tonumber(delivery[2]) ~= A.attempt or tonumber(de
 end
 call('ZREM', K.flights(lane), A.delivery)
 call('ZREM', K.due(lane), A.delivery)
+if ARGV[4] ~= '' then write(A.delivery) end
 call('HINCRBY', K.delivery(A.delivery), 'tries', 1)
 call('HSET', K.delivery(A.delivery), 'told', A.attempt, 'last_ms', NOW, 'last_status', A.response_status or '',
   'last_error', A.error or '')

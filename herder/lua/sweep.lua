@@ -66,6 +66,7 @@ for _, entry in ipairs(call('ZRANGEBYSCORE', K.delivered(), '-inf', NOW - A.webh
   local id, account = string.match(entry, '^([^:]+):(.+)$')
   call('ZREM', K.deliveries(account), id)
   call('DEL', K.delivery(id))
+  call('ZREM', K.unwritten(), id)
   call('ZREM', K.delivered(), entry)
 end
 return { lapsed, quarantined }

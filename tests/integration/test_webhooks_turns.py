@@ -34,7 +34,7 @@ class Desk:
                 self.broker.redis.xadd(self.broker.keys("callbacks"), {"job": id_})
             )
             new = NewDelivery(
-                id_, account, "ep_1", f"http://{host}/", f"{account}@{host}", "job.succeeded", "job_1", "{}"
+                id_, account, "ep_1", f"http://{host}/", f"{account}@{host}", "job.succeeded", "job_1", 1
             )
             answered.append((entry.decode(), new))
         assert await self.door.answer(answered) == (times, times)
@@ -211,13 +211,13 @@ async def test_a_redelivery_whose_last_answer_is_repeated_is_not_over(desk: Desk
 
 async def test_a_callback_that_was_taken_is_not_posted_again(desk: Desk) -> None:
     entry = await desk.broker.fetch(desk.broker.redis.xadd(desk.broker.keys("callbacks"), {"job": "x"}))
-    new = NewDelivery("msg_1", "alice", "ep_1", "http://a/", "alice@a", "job.succeeded", "job_1", "{}")
+    new = NewDelivery("msg_1", "alice", "ep_1", "http://a/", "alice@a", "job.succeeded", "job_1", 7)
     assert await desk.door.answer([(entry.decode(), new)]) == (1, 1)
     await desk.claim()
-    assert await desk.door.answer([(entry.decode(), replace(new, body="[]"))]) == (0, 0)
+    assert await desk.door.answer([(entry.decode(), replace(new, at_ms=8))]) == (0, 0)
     found = await desk.door.delivery("msg_1")
     assert found is not None
-    assert (found.body, found.attempt) == ("{}", 1)
+    assert (found.at_ms, found.attempt) == (7, 1)
 
 
 async def test_nothing_is_left_of_a_host_that_has_nothing_left(desk: Desk) -> None:

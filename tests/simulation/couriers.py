@@ -61,8 +61,24 @@ def _delivery(fields: dict[str, str]) -> NewDelivery | None:
         lane=lane_of(fields["account"], fields["webhook_url"]),
         type=f"{kind}.{fields['status']}",
         subject=subject,
-        body=f'{{"id": "{subject}"}}',
+        at_ms=int(fields["at"]),
     )
+
+
+async def write(world: World) -> None:
+    """A courier writes what has waited long for its first attempt; maybe another one, or an attempt, was faster."""
+    reference, before_ms = world.reference, world.reference.now - world.rng.randint(0, 20_000)
+    waiting = sorted((at, name) for name, at in reference.webhooks.unwritten().items() if at <= before_ms)
+    found = await world.deliveries.unwritten(before_ms, 3)
+    expect(found, [name for _, name in waiting[:3]], f"not written since {before_ms}")
+    others = [name for name, delivery in reference.webhooks.deliveries.items() if delivery.body]
+    for name in [*found, *([world.rng.choice(others)] if others else [])]:
+        world.tick()
+        body = f"written at {reference.now}"
+        said = await world.deliveries.write(name, body)
+        world.note(f"write: {said}", name)
+        world.count(f"bodies written: {said}")
+        expect(said, reference.webhooks.write(name, body), f"{name} written")
 
 
 async def claim(world: World) -> None:
@@ -131,9 +147,11 @@ async def answer_for(world: World, name: str, attempt: int, outcome: str) -> Non
         result = Attempted(name, attempt, DeliveryStatus.PENDING, pause_ms=pause_ms, response_status=500)
     else:
         result = Attempted(name, attempt, DeliveryStatus.DEAD, error="no answer")
+    # A courier that found no body has made one; and maybe another courier has, since.
+    body = f"made with {name}#{attempt}" if not (known and known.body) or world.chance(0.3) else ""
     world.tick()
-    word = webhooks.attempted(result)
-    said = "OK" if await world.deliveries.attempted(result) else "STALE"
+    word = webhooks.attempted(result, body)
+    said = "OK" if await world.deliveries.attempted(result, body) else "STALE"
     world.note(f"attempted {name}#{attempt} {outcome} pause={result.pause_ms}: {said}", name)
     world.count(f"attempted {said}")
     world.count(f"{result.outcome.value} after an attempt" if said == "OK" else "-")

@@ -148,7 +148,11 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
 
 WEBHOOKS = tuple(replace(mutant, mood="webhooks") for mutant in (
     Mutant("callback-posts-twice", "callback", "if mine == 1 and new", "if new"),
-    Mutant("callback-not-due", "callback", "reckon(new.lane)"),
+    Mutant("callback-not-due", "callback", "for lane in pairs(lanes) do reckon(lane) end"),
+    Mutant("callback-never-written", "callback", "call('ZADD', K.unwritten(), int(new.at_ms), new.id)"),
+    Mutant("write-again", "write", "'HSETNX'", "'HSET'"),
+    Mutant("write-no-more", "write", "call('ZREM', K.unwritten(), delivery)"),
+    Mutant("attempted-writes-nothing", "attempted", "if ARGV[4] ~= '' then write(A.delivery) end"),
     Mutant("claim-ignores-host-max", "claim", "math.min(room_of(lane), share)", "share"),
     Mutant("claim-crowds-a-lane-that-is-down", "claim", "under_way == 0 and again <= NOW and 1 or 0",
            "A.host_max - under_way"),
@@ -169,6 +173,7 @@ WEBHOOKS = tuple(replace(mutant, mood="webhooks") for mutant in (
     Mutant("endpoint-default-stays", "endpoint", "if call('HGET', K.account(A.account), 'webhook_endpoint') =="
            " A.endpoint then", "if false then"),
     Mutant("deliveries-leak", "sweep", "call('ZREM', K.deliveries(account), id)"),
+    Mutant("unwritten-leak", "sweep", "call('ZREM', K.unwritten(), id)"),
 ))  # fmt: skip
 
 MUTANTS = (*JOBS, *BATCHES, *WEBHOOKS)

@@ -44,6 +44,7 @@ OPERATIONS: dict[Operation, int] = {
     endpoints.change: 2,
     couriers.collect: 7,
     couriers.claim: 8,
+    couriers.write: 3,
     couriers.answer: 12,
     couriers.redeliver: 2,
 }

@@ -157,6 +157,7 @@ class Delivery:
     last_status: int | None = None
     last_error: str | None = None
     ended_ms: int | None = None
+    body: str = ""
 
     @property
     def pending(self) -> bool:

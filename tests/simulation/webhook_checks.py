@@ -15,7 +15,7 @@ from tests.simulation.world import Look, World
 def look(world: World) -> Look:
     """Where the pending ones are, which are over, when lanes are due; and each that was touched."""
     reference, keys = world.reference.webhooks, world.broker.keys
-    commands = [["ZRANGE", keys(zset), "0", "-1", "WITHSCORES"] for zset in ("due_lanes", "delivered")]
+    commands = [["ZRANGE", keys(zset), "0", "-1", "WITHSCORES"] for zset in ("due_lanes", "delivered", "unwritten")]
     for lane in LANES:
         commands += [["ZRANGE", keys(zset, lane), "0", "-1", "WITHSCORES"] for zset in ("due", "flights")]
     touched = [name for name in dict.fromkeys(world.touched) if name in reference.deliveries]
@@ -23,9 +23,10 @@ def look(world: World) -> Look:
     commands += [["HGETALL", keys("delivery", name)] for name in touched]
 
     def compare(said: list[Any]) -> None:
-        turns, ended, *places = (_scores(rows) for rows in said[:zsets])
+        turns, ended, unwritten, *places = (_scores(rows) for rows in said[:zsets])
         _check_turns(turns, reference.lanes(), world.reference.now)
         expect(ended, {entry: at for at, entry in reference.ended()}, "deliveries that are over")
+        expect(unwritten, reference.unwritten(), "deliveries without a body")
         _check_places(reference, places)
         for name, rows in zip(touched, said[zsets:], strict=True):
             fields = {key.decode(): text.decode() for key, text in zip(rows[::2], rows[1::2], strict=True)}
@@ -64,8 +65,8 @@ def _record(name: str, delivery: Delivery) -> Record:
     new = delivery.new
     return Record(
         delivery=name, account=new.account, endpoint=new.endpoint, url=new.url, lane=new.lane, type=new.type,
-        subject=new.subject, body=new.body, status=delivery.status, attempt=delivery.attempt, tries=delivery.tries,
-        created_ms=delivery.created_ms, next_ms=delivery.next_ms, last_ms=delivery.last_ms,
+        subject=new.subject, at_ms=new.at_ms, body=delivery.body, status=delivery.status, attempt=delivery.attempt,
+        tries=delivery.tries, created_ms=delivery.created_ms, next_ms=delivery.next_ms, last_ms=delivery.last_ms,
         last_status=delivery.last_status, last_error=delivery.last_error, ended_ms=delivery.ended_ms,
     )  # fmt: skip
 

@@ -144,7 +144,19 @@ class WebhookReference:
                 claimed.append((name, delivery.attempt))
         return claimed
 
-    def attempted(self, result: Attempted) -> str:
+    def unwritten(self) -> dict[str, int]:
+        """Deliveries without a body, and when what they tell of happened."""
+        return {name: d.new.at_ms for name, d in self.deliveries.items() if not d.body}
+
+    def write(self, name: str, body: str) -> bool:
+        """What a delivery says is written once."""
+        delivery = self.deliveries.get(name)
+        if delivery is None or delivery.body:
+            return False
+        delivery.body = body
+        return True
+
+    def attempted(self, result: Attempted, body: str) -> str:
         """The word for what came of an attempt."""
         delivery = self.deliveries.get(result.delivery)
         if delivery is None or not delivery.pending or delivery.attempt != result.attempt:
@@ -152,6 +164,7 @@ class WebhookReference:
         if delivery.answered == result.attempt:
             return "STALE"
         now = self._all.now
+        delivery.body = delivery.body or body
         self._all.counts["late answers that count"] += delivery.late(result.attempt)
         delivery.flight_ms, delivery.due_ms, delivery.answered = None, None, result.attempt
         delivery.tries += 1

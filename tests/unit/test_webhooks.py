@@ -39,7 +39,7 @@ JOB = JobRecord(
 )  # fmt: skip
 DELIVERY = Delivery(
     delivery="msg_1", account="alice", endpoint="ep_1", url="https://example.com/hook", lane="alice@example.com:443",
-    type="job.succeeded", subject="job_1", body="{}", status=DeliveryStatus.PENDING, attempt=4, tries=0,
+    type="job.succeeded", subject="job_1", at_ms=1, body="{}", status=DeliveryStatus.PENDING, attempt=4, tries=0,
     created_ms=1, next_ms=1, last_ms=None, last_status=None, last_error=None, ended_ms=None,
 )  # fmt: skip
 ENDPOINT = Endpoint("ep_1", "alice", "https://example.com/hook", "whsec_", (), 0, 0, "", 1)
