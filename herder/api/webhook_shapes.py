@@ -56,7 +56,9 @@ class Delivery(BaseModel):
     last_status: int | None
     last_error: str | None
     ended_ms: int | None
-    body: str | None = Field(description="the JSON text that is sent; null in lists, and before the first attempt")
+    body: str | None = Field(
+        description="the JSON text that is sent; null in lists, and before the first attempt"
+    )
 
 
 class Deliveries(BaseModel):

@@ -15,7 +15,9 @@ from tests.simulation.world import Look, World
 def look(world: World) -> Look:
     """Where the pending ones are, which are over, when lanes are due; and each that was touched."""
     reference, keys = world.reference.webhooks, world.broker.keys
-    commands = [["ZRANGE", keys(zset), "0", "-1", "WITHSCORES"] for zset in ("due_lanes", "delivered", "unwritten")]
+    commands = [
+        ["ZRANGE", keys(zset), "0", "-1", "WITHSCORES"] for zset in ("due_lanes", "delivered", "unwritten")
+    ]
     for lane in LANES:
         commands += [["ZRANGE", keys(zset, lane), "0", "-1", "WITHSCORES"] for zset in ("due", "flights")]
     touched = [name for name in dict.fromkeys(world.touched) if name in reference.deliveries]
