@@ -67,7 +67,7 @@ def _delivery(fields: dict[str, str]) -> NewDelivery | None:
 
 async def write(world: World) -> None:
     """A courier writes what has waited long for its first attempt; maybe another one, or an attempt, was faster."""
-    reference, before_ms = world.reference, world.reference.now - world.rng.randint(0, 20_000)
+    reference, before_ms = world.reference, world.reference.now - world.rng.randint(0, 300_000)
     waiting = sorted((at, name) for name, at in reference.webhooks.unwritten().items() if at <= before_ms)
     found = await world.deliveries.unwritten(before_ms, 3)
     expect(found, [name for _, name in waiting[:3]], f"not written since {before_ms}")
@@ -130,7 +130,7 @@ async def answer(world: World) -> None:
         world.attempts_over.append((name, attempt))
     else:
         return
-    await answer_for(world, name, attempt, rng.choices(("ok", "retry", "gone", "off"), (5, 6, 1, 1))[0])
+    await answer_for(world, name, attempt, rng.choices(("ok", "retry", "gone", "off"), (5, 6, 1, 2))[0])
 
 
 async def answer_for(world: World, name: str, attempt: int, outcome: str) -> None:
@@ -147,8 +147,9 @@ async def answer_for(world: World, name: str, attempt: int, outcome: str) -> Non
         result = Attempted(name, attempt, DeliveryStatus.PENDING, pause_ms=pause_ms, response_status=500)
     else:
         result = Attempted(name, attempt, DeliveryStatus.DEAD, error="no answer")
-    # A courier that found no body has made one; and maybe another courier has, since.
-    body = f"made with {name}#{attempt}" if not (known and known.body) or world.chance(0.3) else ""
+    # A courier that found no body has made one, where it asked; and maybe another courier has, since.
+    unknown = outcome != "off" and (not (known and known.body) or world.chance(0.3))
+    body = f"made with {name}#{attempt}" if unknown else ""
     world.tick()
     word = webhooks.attempted(result, body)
     said = "OK" if await world.deliveries.attempted(result, body) else "STALE"

@@ -44,7 +44,7 @@ OPERATIONS: dict[Operation, int] = {
     endpoints.change: 2,
     couriers.collect: 7,
     couriers.claim: 8,
-    couriers.write: 3,
+    couriers.write: 1,
     couriers.answer: 12,
     couriers.redeliver: 2,
 }
@@ -90,7 +90,7 @@ EXPECTED = (
     "default set", "default taken away", "callbacks answered for twice", "couriers that die with callbacks in hand",
     "attempts claimed", "couriers that die with attempts in hand", "attempts given up", "a full lane",
     "a lane that is down", "lanes that are up again",
-    "lanes that wait for their turn", "late answers that count",
+    "lanes that wait for their turn", "late answers that count", "bodies written: True", "bodies written: False",
     "pending after an attempt", "delivered after an attempt", "dead after an attempt", "endpoints off after 410",
     "delivery forgotten",
 )  # fmt: skip
