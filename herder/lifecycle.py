@@ -89,6 +89,7 @@ OTHER_SCRIPTS: dict[str, str] = {
     "endpoint": "make, rotate, switch, delete a webhook address, or set an account's default",
     "claim": "take attempts to deliver that are due",
     "attempted": "record what came of an attempt to deliver",
+    "write": "keep what a delivery says, ahead of its first attempt",
     "redeliver": "make an ended delivery due again",
 }
 

@@ -194,9 +194,12 @@ async def create_key(
     responses=declared(Forbidden, NotFound),
 )
 async def revoke_key(request: Request, _: Admin, account: AccountId, key_id: str) -> Key:
-    """It is refused from now on."""
+    """It is refused from now on; by other replicas of the herder a tenth of a second later."""
     _checked(account)
-    return Key.model_validate(key_fields(await herd_of(request).ledger.revoke_key(account, key_id)))
+    herd = herd_of(request)
+    revoked = await herd.ledger.revoke_key(account, key_id)
+    herd.keys.forget()
+    return Key.model_validate(key_fields(revoked))
 
 
 @router.get("/audit", response_model=Audit, summary="Check the books", responses=declared(Forbidden))

@@ -46,7 +46,7 @@ async def _admitted(request: Request, bytes_max: int, setting: str) -> KeyRecord
     sent = sent_key(request)
     if sent is None:  # no guess, so no failure
         raise MissingKey("send an API key: `Authorization: Bearer hk_…` or `X-API-Key: hk_…`")
-    key = await herd.ledger.authenticate(sent)
+    key = await herd.keys.authenticate(sent)
     if key is None:
         await _count_failure(herd, subject(client_address(request, herd.proxies)))
         raise InvalidKey("this API key is mistyped, unknown or revoked")

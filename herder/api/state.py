@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from herder.api.known_keys import KnownKeys
 from herder.api.market import Market
 from herder.api.metrics import Metrics
 from herder.api.streams import Streams
@@ -58,12 +59,14 @@ class Herd:
     streams: Streams = field(init=False)
     batches: Batches = field(init=False)
     feeder: Feeder = field(init=False)
+    keys: KnownKeys = field(init=False)
     batches_open: int = 0  # whose bodies are being read or worked on here
 
     def __post_init__(self) -> None:
         self.streams = Streams(self.broker, self.bell, self.market, self.metrics, self.stopping)
         self.batches = Batches(self.broker)
         self.feeder = Feeder(self.batches)
+        self.keys = KnownKeys(self.ledger)
 
 
 def herd_of(request: Request) -> Herd:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
+import os
 from dataclasses import dataclass, replace
 
 from herder.api.bodies import Offer
@@ -200,7 +200,7 @@ def new_job_id() -> str:
     """`job_` and 22 random base62 characters."""
     drawn = b""
     while len(drawn) < JOB_ID_CHARS:  # mostly once: of 32 bytes one is left out
-        drawn = secrets.token_bytes(32).translate(_CHAR_OF_BYTE, _BYTES_TOO_HIGH)
+        drawn = os.urandom(32).translate(_CHAR_OF_BYTE, _BYTES_TOO_HIGH)
     return "job_" + drawn[:JOB_ID_CHARS].decode()
 
 

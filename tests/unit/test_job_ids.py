@@ -10,7 +10,7 @@ import pytest
 from herder.api.submission import JOB_ID_CHARS, new_job_id
 from herder.apikeys import ALPHABET
 
-DRAW = "herder.api.submission.secrets.token_bytes"
+DRAW = "herder.api.submission.os.urandom"
 
 
 def test_an_id_is_22_characters_of_base62() -> None:
