@@ -6,7 +6,7 @@ The defaults change nothing: greedy, one answer. `docs/reference/sampling.md` sa
 from __future__ import annotations
 
 import re
-import secrets
+import random
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -84,7 +84,7 @@ class SamplingOptions(Strict):
         return Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
-            seed=self.seed if self.seed is not None else secrets.randbits(32),
+            seed=self.seed if self.seed is not None else random.getrandbits(32),
             top_k=self.top_k,
             min_p=self.min_p,
             typical_p=self.typical_p,
