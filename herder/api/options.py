@@ -5,8 +5,8 @@ The defaults change nothing: greedy, one answer. `docs/reference/sampling.md` sa
 
 from __future__ import annotations
 
-import re
 import random
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
