@@ -87,7 +87,7 @@ TABLE: dict[str, Key] = {
     "delivered": Key("delivered", "zset", "live", "ended deliveries by end time, until their record goes"),
     "rate": Key("rate:{}", "string", "ttl", "a rate limit's theoretical arrival time"),
     "batch_bell": Key("bell:batch:{}", "channel", "live", "rings when an item of a batch ends"),
-    "job_bell": Key("bell:job:{}", "channel", "live", "rings with each event of a job"),
+    "job_bell": Key("bell:job:{}", "channel", "live", "rings with each event of a job but the first"),
     "queue_bell": Key("bell:queue:{}", "channel", "live", "rings when a model's queue gets a job"),
     "worker_bell": Key("bell:worker:{}", "channel", "live", "rings when a job of this worker is to stop"),
 }

@@ -81,10 +81,10 @@ end
 
 -- The queue -----------------------------------------------------------------------------------------------
 
--- Puts a member in a model's line. The time for which the line was empty is added up here, since the last accepted
+-- Puts a member in a model's line, which is `empty` or not. The time for which the line was empty is added up here, since the last accepted
 -- multiplier decays by it.
-local function enqueue(model, member, rank)
-  if call('EXISTS', K.queue(model)) == 0 then
+local function enqueue(model, member, rank, empty)
+  if empty then
     local since = tonumber(call('HGET', K.model(model), 'empty_since') or 0)
     if since > 0 then
       call('HINCRBY', K.model(model), 'empty_ms', int(NOW - since))
@@ -198,7 +198,7 @@ end
 local function requeue(job)
   unlease(job)
   call('HSET', K.job(job.id), 'status', 'queued')
-  enqueue(job.model, job.member, job.rank)
+  enqueue(job.model, job.member, job.rank, call('EXISTS', K.queue(job.model)) == 0)
 end
 
 -- A lease that ended without an answer. `killed`: the supervisor saw SIGKILL, which no process does to itself; it is

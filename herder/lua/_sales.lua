@@ -18,7 +18,8 @@ local function remember(key, subject)
   call('PEXPIRE', key, A.idempotency_ttl_ms)
 end
 
--- Why this account may not buy from these models for A.fee credits; nil where it may, and what it has available.
+-- Why this account may not buy from these models for A.fee credits; nil where it may, what it has available, and how long
+-- the line of the last model is.
 local function refused(models)
   local account = call('HMGET', K.account(A.account), 'available', 'suspended')
   if not account[1] then return { 'NO_ACCOUNT' } end
@@ -27,24 +28,25 @@ local function refused(models)
     if call('SISMEMBER', K.models(), model) == 0 then return { 'NO_MODEL', model } end
   end
   if tonumber(call('HGET', K.prices(), 'version') or 0) ~= A.price_version then return { 'REPRICE' } end
+  local depth
   for _, model in ipairs(models) do
-    local depth = call('ZCARD', K.queue(model))
+    depth = call('ZCARD', K.queue(model))
     if depth >= A.queue_depth_max then return { 'FULL', depth } end
   end
   local available = tonumber(account[1])
   if available < A.fee then return { 'POOR', available } end
-  return nil, available
+  return nil, available, depth
 end
 
--- Joins the line and is recorded: a job whose fee is held. `new` has the fields of the record that come from outside;
--- its `input` is kept apart. Returns its member of the queue.
+-- Joins the line (`empty` or not) and is recorded: a job whose fee is held. `new` has the fields of the record that come
+-- from outside; its `input` is kept apart. Returns its place in the line.
 -- The place: the account's own clock, but never before the frontier or the window, never after now; a bid moves it
 -- forward by its head start. An empty line has been served up to now.
-local function join_line(new)
+local function join_line(new, empty)
   local market = call('HMGET', K.model(new.model), 'frontier', 'us_per_token')
   local us_per_token = tonumber(market[2] or A.us_per_token_default)
   local frontier = tonumber(market[1] or 0)
-  if call('EXISTS', K.queue(new.model)) == 0 then frontier = math.max(frontier, NOW) end
+  if empty then frontier = math.max(frontier, NOW) end
   local floor = math.min(NOW, math.max(frontier, NOW - A.window_ms))
   local arrival = math.max(tonumber(call('ZSCORE', K.clocks(new.model), new.account) or 0), floor)
   local rank = arrival - new.head_start_ms
@@ -72,8 +74,9 @@ local function join_line(new)
   call('HSET', K.job(new.id), unpack(fields))
   call('SET', K.input(new.id), new.input)
   call('ZADD', K.account_jobs(new.account), int(sequence), new.id)
-  enqueue(new.model, member, int(rank))
+  enqueue(new.model, member, int(rank), empty)
   local position = call('ZRANK', K.queue(new.model), member)
-  emit(new.id, 'queued', { 'position', int(position) })
+  -- Its bell stays silent: nobody can listen for a job that was not there yet.
+  call('XADD', K.events(new.id), '*', 'kind', 'queued', 'position', int(position))
   return position
 end

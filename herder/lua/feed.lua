@@ -42,11 +42,12 @@ local unfed_fee, bytes = 0, 0
 while fed < last and bytes < A.bytes_max do
   local item = call('HGET', K.batch_items(A.batch), fed)
   local new = cjson.decode(item)
-  if not cancelled and call('ZCARD', K.queue(new.model)) >= A.queue_depth_max then state = 'FULL' break end
+  local depth = call('ZCARD', K.queue(new.model))
+  if not cancelled and depth >= A.queue_depth_max then state = 'FULL' break end
   new.id, new.account, new.key_id = item_id(A.batch, fed), batch.account, batch.key_id
   new.set_prompt_fee, new.fee_per_token = tonumber(batch.set_prompt_fee), tonumber(batch.fee_per_token)
   new.batch, new.batch_index = A.batch, fed
-  join_line(new)
+  join_line(new, depth == 0)
   call('HDEL', K.batch_items(A.batch), fed)
   unfed_fee, bytes = unfed_fee + new.fee, bytes + #item
   fed = fed + 1

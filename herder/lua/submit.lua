@@ -11,12 +11,12 @@ local remembered, reply = recall()
 if reply then return reply end
 
 -- 2. Every way to say no, before the first write.
-local refusal, available = refused({ A.model })
+local refusal, available, depth = refused({ A.model })
 if refusal then return refusal end
 
 -- 3. Tour 3/8: the hold, the job, and its place in line; join_line() says which.
 post('hold', A.account, 'available', 'held', A.fee, A.job)
 A.id, A.input = A.job, ARGV[4]
-local position = join_line(A)
+local position = join_line(A, depth == 0)
 remember(remembered, A.job)
 return { 'OK', position, NOW, available - A.fee }

@@ -11,6 +11,7 @@ from herder.broker import Broker, connect
 from herder.clock import SimulatedClock
 from herder.pricing import head_start_ms
 from herder.settings import Settings
+from tests.integration.batch_bench import BatchBench
 from tests.integration.pace import Arrival, Pace
 from tests.integration.ring import MODEL, Ring
 from tests.simulation.mutants import Mutant, broken
@@ -209,3 +210,32 @@ async def test_where_a_job_would_stand_is_where_it_stands(
         clock.advance(rng.choice((0, 100, 5_000, 700_000)))
         if rng.random() < 0.3:
             await ring.settle(await ring.lease_one(), rng.randint(1, 20))
+
+
+async def test_the_time_of_an_empty_line_is_added_up_however_it_fills_again(
+    timed_broker: Broker, clock: SimulatedClock
+) -> None:
+    """By a submission, by what a worker gives back, by a batch: the last accepted multiplier decays by it."""
+    ring = await Ring(timed_broker).open("ann")
+    bench = BatchBench(ring)
+
+    async def market() -> tuple[int, int]:
+        told = await timed_broker.hash_of("model", MODEL)
+        return int(told["empty_since"]), int(told.get("empty_ms", 0))
+
+    await ring.submit("ann")
+    lease = await ring.lease_one()
+    assert await market() == (clock.now_ms, 0)
+    clock.advance(300)
+    await timed_broker.release("w1", [(lease.job_id, lease.attempt)], died=False)
+    assert await market() == (0, 300)
+    await ring.lease_one()
+    clock.advance(20)
+    batch = await bench.paid(1)
+    assert (await market())[0] == clock.now_ms - 20
+    await bench.fed(batch)
+    assert await market() == (0, 320)
+    await ring.lease_one()
+    clock.advance(1)
+    await ring.submit("ann")
+    assert await market() == (0, 321)

@@ -119,8 +119,8 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
     Mutant("charge-no-persist", "charge", "call('PERSIST', K.batch(A.batch))"),
     # Fed, counted, cancelled.
     Mutant("feed-no-unfed-fee", "feed", "call('HINCRBY', key, 'unfed_fee', int(-unfed_fee))"),
-    Mutant("feed-ignores-depth", "feed", "if not cancelled and call('ZCARD', K.queue(new.model)) >= A.queue_depth_max"
-           " then state = 'FULL' break end"),
+    Mutant("feed-ignores-depth", "feed", "if not cancelled and depth >= A.queue_depth_max then state = 'FULL' break"
+           " end"),
     Mutant("feed-forgets-how-far", "feed", "call('HSET', key, 'fed', fed)"),
     Mutant("feed-cancels-none-in-line", "feed", "    finish(job, 'cancelled', 0, 0, {})\n"),
     Mutant("feed-flags-none-that-runs", "feed", "call('HSET', K.job(job.id), 'cancel', 1)"),
