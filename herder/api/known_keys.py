@@ -27,7 +27,8 @@ class KnownKeys:
         if now >= self._until:
             self.forget()
             self._until = now + FRESH_S
-        kept = self._kept  # what is read now goes there, also where it has been forgotten since: then nobody sees it
+        # What is read now goes here, also where this has been forgotten meanwhile: then nobody sees it.
+        kept = self._kept
         record = kept.get(secret_key)
         if record is None:
             record = await self._ledger.authenticate(secret_key)
