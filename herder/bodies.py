@@ -56,6 +56,10 @@ class Bodies:
         before_ms = await self._broker.now_ms() - self._broker.settings.result_ttl_ms // 2
         waiting = await self._deliveries.unwritten(before_ms, WRITTEN_A_ROUND)
         for name in waiting:
-            delivery = await self._deliveries.delivery(name)
+            try:
+                delivery = await self._deliveries.delivery(name)
+            except (KeyError, ValueError, TypeError):
+                log.exception("a delivery could not be read", delivery=name)
+                delivery = None
             await self._deliveries.write(name, await self.of(delivery) if delivery else "")
         return len(waiting)

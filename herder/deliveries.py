@@ -167,7 +167,10 @@ class Deliveries:
         return [delivery.decode() for delivery in found]
 
     async def write(self, delivery: str, body: str) -> bool:
-        """What a delivery says, ahead of its first attempt; False where that is known, or the delivery is not."""
+        """What a delivery says, ahead of its first attempt; False where that is known, or the delivery is not.
+
+        With nothing to say it is not looked at again before its first attempt.
+        """
         return bool(await self._broker.scripts.call("write", {"delivery": delivery}, body))
 
     async def redeliver(self, account: str, delivery: str) -> None:

@@ -222,10 +222,12 @@ end
 
 -- Webhooks ------------------------------------------------------------------------------------------------
 
--- What a delivery says is written once, with its first attempt or before it. Whether it was now.
+-- What a delivery says is written once, with its first attempt or before it; of one that says nothing, only that it is
+-- not to be written. Whether it was now.
 local function write(delivery)
   call('ZREM', K.unwritten(), delivery)
-  return call('EXISTS', K.delivery(delivery)) == 1 and call('HSETNX', K.delivery(delivery), 'body', ARGV[4]) == 1
+  if ARGV[4] == '' or call('EXISTS', K.delivery(delivery)) == 0 then return false end
+  return call('HSETNX', K.delivery(delivery), 'body', ARGV[4]) == 1
 end
 
 -- When a lane that has failed so often in a row, and is down until it succeeds, may be asked again; nil for the others.

@@ -106,12 +106,21 @@ async def test_a_delivery_that_has_gone_is_not_written_and_not_looked_at_again(t
     assert await told.deliveries.delivery(delivery) is None
 
 
+async def test_a_delivery_that_cannot_be_read_holds_nobody_up(told: Told) -> None:
+    broken, well = await told.ended(2)
+    await told.broker.fetch(told.broker.redis.hdel(told.broker.keys("delivery", broken), "account"))
+    told.clock.advance(told.half_ms)
+    assert [await told.bodies.write_ahead() for _ in range(2)] == [2, 0]
+    assert (await told.found(well)).body
+
+
 async def test_a_receiver_that_comes_back_after_the_job_is_gone_hears_all_of_it(settings: Settings) -> None:
-    """Its job is kept for two seconds, and its endpoint is not asked before it is enabled again."""
-    async with open_post(for_webhooks(settings, result_ttl_ms=2_000, webhook_schedule_s=(4.0,))) as post:
+    """Its job is kept for eight seconds, and it is first asked after nine."""
+    async with open_post(for_webhooks(settings, result_ttl_ms=8_000, webhook_schedule_s=(9.0,))) as post:
         with receiving(lambda _: Reply(200)) as receiver:
-            delivery = await post.ended(await post.webhook(receiver.url))
+            webhook = await post.webhook(receiver.url)
             async with post.couriers():
+                delivery = await post.ended(webhook)
                 written = await post.until_true(delivery, lambda found: bool(found.body))
                 assert written.attempt == 0
                 await post.until(delivery, DeliveryStatus.DELIVERED)
