@@ -6,15 +6,20 @@ But before the record goes that it is made from, whoever has not been asked by t
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from herder.batches import Batches
 from herder.broker import Broker
 from herder.deliveries import Deliveries
+from herder.errors import Unavailable
 from herder.logs import get_logger
 from herder.reads import job_record
-from herder.webhook_records import Delivery
+from herder.webhook_records import Delivery, delivery_record
 from herder.webhooks import body_of_batch, body_of_job, body_of_lost, link_to
 
 WRITTEN_A_ROUND = 50
+PAUSE_S = 0.01  # after a round that was full: settlements wait for whatever Redis is at
 
 log = get_logger(__name__)
 
@@ -31,35 +36,52 @@ class Bodies:
 
         Raises RedisUnavailable.
         """
+        (body,) = await self._made([delivery])
+        return body
+
+    async def write_ahead(self) -> int:
+        """Write what cannot wait longer for its first attempt, the most urgent first; how many were looked at."""
+        names = await self._deliveries.unwritten(await self._broker.now_ms(), WRITTEN_A_ROUND)
+        if not names:
+            return 0
+        hashes = await self._broker.hashes_of([("delivery", name) for name in names])
+        found = [_readable(name, fields) for name, fields in zip(names, hashes, strict=True)]
+        bodies = dict.fromkeys(names, "")
+        known = [delivery for delivery in found if delivery is not None]
+        bodies |= zip((delivery.delivery for delivery in known), await self._made(known), strict=True)
+        await self._deliveries.write(list(bodies.items()))
+        if len(names) == WRITTEN_A_ROUND:
+            await asyncio.sleep(PAUSE_S)
+        return len(names)
+
+    async def _made(self, deliveries: Sequence[Delivery]) -> list[str]:
+        jobs = await self._broker.hashes_of([("job", delivery.subject) for delivery in deliveries])
+        return [await self._body(d, job) for d, job in zip(deliveries, jobs, strict=True)]
+
+    async def _body(self, delivery: Delivery, job: dict[str, str]) -> str:
         subject, kind = delivery.subject, delivery.type
         link = link_to(self._broker.settings.public_url, subject)
+        body = None
         try:
-            body = await self._made(subject, link)
-        except (KeyError, ValueError, TypeError):
+            if job:
+                body = body_of_job(job_record(subject, job), link)
+            elif subject.startswith("batch_"):
+                batch = await Batches(self._broker).batch(subject)
+                body = body_of_batch(batch, link) if batch is not None else None
+        except Unavailable:
+            raise
+        except Exception:
             # Nobody's webhook may wait for a record that cannot be read.
             log.exception("a webhook's body could not be made", subject=subject)
-            body = None
         if body is None:
             body = body_of_lost(kind, subject, kind.partition(".")[2], delivery.at_ms, link)
         return body.decode()
 
-    async def _made(self, subject: str, link: str) -> bytes | None:
-        """What there is to say; None of what is no longer kept."""
-        if subject.startswith("batch_"):
-            batch = await Batches(self._broker).batch(subject)
-            return None if batch is None else body_of_batch(batch, link)
-        job = await self._broker.hash_of("job", subject)
-        return body_of_job(job_record(subject, job), link) if job else None
 
-    async def write_ahead(self) -> int:
-        """Write what has waited half as long as its subject is kept, oldest first; how many were looked at."""
-        before_ms = await self._broker.now_ms() - self._broker.settings.result_ttl_ms // 2
-        waiting = await self._deliveries.unwritten(before_ms, WRITTEN_A_ROUND)
-        for name in waiting:
-            try:
-                delivery = await self._deliveries.delivery(name)
-            except (KeyError, ValueError, TypeError):
-                log.exception("a delivery could not be read", delivery=name)
-                delivery = None
-            await self._deliveries.write(name, await self.of(delivery) if delivery else "")
-        return len(waiting)
+def _readable(name: str, fields: dict[str, str]) -> Delivery | None:
+    """A delivery; None of one that is not there, or is damaged: nobody's webhook may wait for it."""
+    try:
+        return delivery_record(name, fields) if fields else None
+    except (KeyError, ValueError):
+        log.exception("a delivery could not be read", delivery=name)
+        return None

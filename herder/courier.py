@@ -24,6 +24,7 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Retry, Worker
 
 from herder.batches import Batches
+from herder.bodies import WRITTEN_A_ROUND
 from herder.broker import Broker, connect
 from herder.deliveries import CLAIM_MARGIN_MS
 from herder.egress import Egress, Policy
@@ -109,10 +110,11 @@ async def collect(ctx: dict[str, Any]) -> None:
         return  # the one of an earlier second is still at it
     async with collecting:
         until = time.monotonic() + COLLECT_S_MAX
-        await posting.bodies.write_ahead()
         while time.monotonic() < until:
+            written = await posting.bodies.write_ahead()
             taken = await posting.collect()
-            if not await ctx["claims"].more() and taken < CALLBACKS_A_ROUND:
+            claimed = await ctx["claims"].more()
+            if not claimed and taken < CALLBACKS_A_ROUND and written < WRITTEN_A_ROUND:
                 return
 
 

@@ -134,6 +134,7 @@ class Deliveries:
             "answered": given,
             **self._room,
             "first_pause_ms": round(self._settings.webhook_schedule_s[0] * 1000),
+            "result_ttl_ms": self._settings.result_ttl_ms,
         }
         taken, posted = await self._broker.scripts.call("callback", arguments)
         return int(taken), int(posted)
@@ -158,20 +159,21 @@ class Deliveries:
         }
         return bool(text_of(await self._broker.scripts.call("attempted", arguments, body)) == "OK")
 
-    async def unwritten(self, before_ms: int, limit: int) -> list[str]:
-        """Deliveries without a body of what happened before a moment, the oldest first."""
+    async def unwritten(self, until_ms: int, limit: int) -> list[str]:
+        """Deliveries whose body is to be made by a moment, the most urgent first."""
         key = self._broker.keys("unwritten")
         found = await self._broker.fetch(
-            self._broker.redis.zrangebyscore(key, "-inf", before_ms, start=0, num=limit)
+            self._broker.redis.zrangebyscore(key, "-inf", until_ms, start=0, num=limit)
         )
         return [delivery.decode() for delivery in found]
 
-    async def write(self, delivery: str, body: str) -> bool:
-        """What a delivery says, ahead of its first attempt; False where that is known, or the delivery is not.
+    async def write(self, bodies: Sequence[tuple[str, str]]) -> list[bool]:
+        """What deliveries say, ahead of their first attempt; False where that is known, or the delivery is not.
 
-        With nothing to say it is not looked at again before its first attempt.
+        One with nothing to say is not looked at again before its first attempt.
         """
-        return bool(await self._broker.scripts.call("write", {"delivery": delivery}, body))
+        calls = [({"delivery": delivery}, body) for delivery, body in bodies]
+        return [bool(written) for written in await self._broker.scripts.pipeline("write", calls)]
 
     async def redeliver(self, account: str, delivery: str) -> None:
         """Start an ended delivery again, with its whole schedule.

@@ -76,7 +76,7 @@ TABLE: dict[str, Key] = {
     "delivery": Key("delivery:{}", "hash", "job", "a webhook: its body, its attempts, what came of them"),
     "deliveries": Key("deliveries:{}", "zset", "permanent", "delivery ids of an account by creation time"),
     "unwritten": Key(
-        "unwritten", "zset", "live", "deliveries without a body yet, by when what they tell of happened"
+        "unwritten", "zset", "live", "deliveries without a body yet, by when it is to be made at the latest"
     ),
     "due_lanes": Key(
         "due-lanes", "zset", "live", "lanes (account@host) by when something can next be done for them"

@@ -128,7 +128,7 @@ def delivery_record(delivery: str, fields: dict[str, str]) -> Delivery:
     return Delivery(
         delivery=delivery,
         **texts,
-        at_ms=int(fields["at_ms"]),
+        at_ms=int(fields.get("at_ms") or fields["created_ms"]),
         body=fields.get("body", ""),
         status=DeliveryStatus(fields["status"]),
         attempt=int(fields["attempt"]),

@@ -56,7 +56,7 @@ class Delivery(FromJson):
     """A webhook and what came of it. `status` is pending, delivered or dead; `subject` the job or batch it tells of.
 
     `last_status` and `last_error` are of the last attempt, `next_ms` is when the next is due. `body`, the JSON text
-    that is sent, is None in lists, and before the first attempt.
+    that is sent, is None in lists, and until it is made for the first attempt.
     """
 
     id: str = ""

@@ -197,9 +197,10 @@ async def revoke_key(request: Request, _: Admin, account: AccountId, key_id: str
     """It is refused from now on; by other replicas of the herder a tenth of a second later."""
     _checked(account)
     herd = herd_of(request)
-    revoked = await herd.ledger.revoke_key(account, key_id)
-    herd.keys.forget()
-    return Key.model_validate(key_fields(revoked))
+    try:
+        return Key.model_validate(key_fields(await herd.ledger.revoke_key(account, key_id)))
+    finally:  # the reply may be what gets lost
+        herd.keys.forget()
 
 
 @router.get("/audit", response_model=Audit, summary="Check the books", responses=declared(Forbidden))

@@ -57,7 +57,7 @@ class Delivery(BaseModel):
     last_error: str | None
     ended_ms: int | None
     body: str | None = Field(
-        description="the JSON text that is sent; null in lists, and before the first attempt"
+        description="the JSON text that is sent; null in lists, and until it is made for the first attempt"
     )
 
 

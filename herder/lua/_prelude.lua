@@ -224,7 +224,7 @@ end
 
 -- What a delivery says is written once, with its first attempt or before it; of one that says nothing, only that it is
 -- not to be written. Whether it was now.
-local function write(delivery)
+local function keep_body(delivery)
   call('ZREM', K.unwritten(), delivery)
   if ARGV[4] == '' or call('EXISTS', K.delivery(delivery)) == 0 then return false end
   return call('HSETNX', K.delivery(delivery), 'body', ARGV[4]) == 1

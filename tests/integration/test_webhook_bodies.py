@@ -94,7 +94,7 @@ async def test_what_an_attempt_said_stays_whatever_is_made_later(told: Told) -> 
     assert await told.deliveries.attempted(again, "said first")
     (claimed,) = await told.deliveries.claim(10)
     assert await told.deliveries.attempted(Attempted(*claimed, DeliveryStatus.DELIVERED), "said later")
-    assert not await told.deliveries.write(delivery, "written later")
+    assert await told.deliveries.write([(delivery, "written later")]) == [False]
     assert (await told.found(delivery)).body == "said first"
 
 
@@ -112,6 +112,25 @@ async def test_a_delivery_that_cannot_be_read_holds_nobody_up(told: Told) -> Non
     told.clock.advance(told.half_ms)
     assert [await told.bodies.write_ahead() for _ in range(2)] == [2, 0]
     assert (await told.found(well)).body
+
+
+async def test_a_record_of_before_there_was_a_time_in_it_is_read(told: Told) -> None:
+    (delivery,) = await told.ended()
+    await told.broker.fetch(told.broker.redis.hdel(told.broker.keys("delivery", delivery), "at_ms"))
+    found = await told.found(delivery)
+    assert found.at_ms == found.created_ms
+
+
+async def test_a_courier_writes_as_many_as_there_are(settings: Settings) -> None:
+    """More than it could in rounds of one a second, before their jobs go; nobody is asked meanwhile."""
+    count = 6 * WRITTEN_A_ROUND
+    async with open_post(for_webhooks(settings, result_ttl_ms=8_000, webhook_schedule_s=(60.0,))) as post:
+        webhook = await post.webhook("http://127.0.0.1:9/hook")
+        async with post.couriers():
+            ids = [await post.ended(webhook) for _ in range(count)]
+            await post.until_true(ids[-1], lambda found: bool(found.body))
+        bodies = [(await post.delivery(delivery)).body for delivery in ids]
+    assert [body for body in bodies if '"text":"xxx"' not in body] == []
 
 
 async def test_a_receiver_that_comes_back_after_the_job_is_gone_hears_all_of_it(settings: Settings) -> None:

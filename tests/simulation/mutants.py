@@ -149,10 +149,10 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
 WEBHOOKS = tuple(replace(mutant, mood="webhooks") for mutant in (
     Mutant("callback-posts-twice", "callback", "if mine == 1 and new", "if new"),
     Mutant("callback-not-due", "callback", "for lane in pairs(lanes) do reckon(lane) end"),
-    Mutant("callback-never-written", "callback", "call('ZADD', K.unwritten(), int(new.at_ms), new.id)"),
+    Mutant("callback-never-written", "callback", "call('ZADD', K.unwritten(), int(new.at_ms + half), new.id)"),
     Mutant("write-again", "write", "'HSETNX'", "'HSET'"),
     Mutant("write-no-more", "write", "call('ZREM', K.unwritten(), delivery)"),
-    Mutant("attempted-writes-nothing", "attempted", "if ARGV[4] ~= '' then write(A.delivery) end"),
+    Mutant("attempted-writes-nothing", "attempted", "if ARGV[4] ~= '' then keep_body(A.delivery) end"),
     Mutant("claim-ignores-host-max", "claim", "math.min(room_of(lane), share)", "share"),
     Mutant("claim-crowds-a-lane-that-is-down", "claim", "under_way == 0 and again <= NOW and 1 or 0",
            "A.host_max - under_way"),

@@ -31,7 +31,7 @@ class WebhookReference:
         self.host_max, self.flight_ms = s.webhook_host_concurrency, s.webhook_timeout_ms + CLAIM_MARGIN_MS
         self.first_pause_ms = round(s.webhook_schedule_s[0] * 1000)
         self.endpoints_max, self.rotation_ms = s.webhook_endpoints_max, s.webhook_rotation_ms
-        self.ttl_ms = s.webhook_ttl_ms
+        self.ttl_ms, self.result_ttl_ms = s.webhook_ttl_ms, s.result_ttl_ms
         self.endpoints: dict[str, Endpoint] = {}
         self.deliveries: dict[str, Delivery] = {}
         self.forgotten: dict[str, Delivery] = {}
@@ -145,8 +145,9 @@ class WebhookReference:
         return claimed
 
     def unwritten(self) -> dict[str, int]:
-        """Deliveries without a body, and when what they tell of happened."""
-        return {name: d.new.at_ms for name, d in self.deliveries.items() if not d.body}
+        """Deliveries without a body, and when it is to be made at the latest."""
+        half_ms = self.result_ttl_ms // 2
+        return {name: d.new.at_ms + half_ms for name, d in self.deliveries.items() if not d.body}
 
     def write(self, name: str, body: str) -> bool:
         """What a delivery says is written once."""
