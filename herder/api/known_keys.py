@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
+from herder.api.market import FRESH_S
 from herder.ledger import Ledger
 from herder.records import KeyRecord
-
-FRESH_S = 0.1
 
 
 class KnownKeys:

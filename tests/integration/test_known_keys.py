@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from herder.api.known_keys import FRESH_S, KnownKeys
+from herder.api.known_keys import KnownKeys
+from herder.api.market import FRESH_S
 from herder.broker import Broker
 from herder.ledger import Ledger
 from herder.records import KeyRecord, Role
