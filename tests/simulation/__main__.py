@@ -20,7 +20,7 @@ from tests.simulation.mutants import MUTANTS, Mutant, broken
 from tests.simulation.seeds import EXPECTED, WORDS, Finding, play, seeds_of
 from tests.simulation.server import private_redis
 
-CONTROL_SEEDS = 200  # the rarest of them happens seven times in these
+CONTROL_SEEDS = 50
 MUTANT_SEEDS = 40
 PORTIONS = 8  # of the seeds a process: so many times the processes ask for more work
 

@@ -209,8 +209,12 @@ async def _settle(world: World, name: str, settlement: Settlement) -> None:
 
 
 async def release(world: World) -> None:
-    """A worker drains, or its supervisor hands back what the dead child held."""
-    worker = _any_worker(world)
+    """A worker drains, or its supervisor hands back what the dead child held.
+
+    Often the one whose job was alone in an earlier death: such a one must die twice.
+    """
+    blamed = [job.worker for job in world.reference.running() if job.blame_alone]
+    worker = world.workers[world.rng.choice(blamed)] if blamed and world.chance(0.5) else _any_worker(world)
     died = world.chance(0.5)
     killed = died and world.chance(0.4)
     pairs = None
