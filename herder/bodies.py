@@ -6,7 +6,6 @@ But before the record goes that it is made from, whoever has not been asked by t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from herder.batches import Batches
@@ -17,9 +16,6 @@ from herder.logs import get_logger
 from herder.reads import job_record
 from herder.webhook_records import Delivery, delivery_record
 from herder.webhooks import body_of_batch, body_of_job, body_of_lost, link_to
-
-WRITTEN_A_ROUND = 50
-PAUSE_S = 0.01  # after a round that was full: settlements wait for whatever Redis is at
 
 log = get_logger(__name__)
 
@@ -39,9 +35,9 @@ class Bodies:
         (body,) = await self._made([delivery])
         return body
 
-    async def write_ahead(self) -> int:
+    async def write_ahead(self, limit: int) -> int:
         """Write what cannot wait longer for its first attempt, the most urgent first; how many were looked at."""
-        names = await self._deliveries.unwritten(await self._broker.now_ms(), WRITTEN_A_ROUND)
+        names = await self._deliveries.unwritten(await self._broker.now_ms(), limit)
         if not names:
             return 0
         hashes = await self._broker.hashes_of([("delivery", name) for name in names])
@@ -50,11 +46,10 @@ class Bodies:
         known = [delivery for delivery in found if delivery is not None]
         bodies |= zip((delivery.delivery for delivery in known), await self._made(known), strict=True)
         await self._deliveries.write(list(bodies.items()))
-        if len(names) == WRITTEN_A_ROUND:
-            await asyncio.sleep(PAUSE_S)
         return len(names)
 
     async def _made(self, deliveries: Sequence[Delivery]) -> list[str]:
+        # A batch has no record under the key of a job; its own is read where it is needed.
         jobs = await self._broker.hashes_of([("job", delivery.subject) for delivery in deliveries])
         return [await self._body(d, job) for d, job in zip(deliveries, jobs, strict=True)]
 

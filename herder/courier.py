@@ -24,18 +24,20 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Retry, Worker
 
 from herder.batches import Batches
-from herder.bodies import WRITTEN_A_ROUND
 from herder.broker import Broker, connect
 from herder.deliveries import CLAIM_MARGIN_MS
 from herder.egress import Egress, Policy
 from herder.errors import SetupError, Unavailable
 from herder.feeding import feed_round
-from herder.posting import CALLBACKS_A_ROUND, BrokenOff, Posting
+from herder.posting import BrokenOff, Posting
 from herder.settings import Settings
 
 ATTEMPTS_MAX = 100  # of one courier at a time; arq looks at each of them in every poll
 CHORES_MAX = 10  # jobs beside them, so that no number of slow receivers holds up a sweep
 COLLECT_S_MAX = 10  # then the next second's goes on
+# A settlement waits for whatever Redis is at: so not too many at a time, and then Redis is left to others for a while.
+ROUND = 50
+PAUSE_S = 0.01
 CHORE_S_MAX = 20
 FEED_S_MAX = 0.8  # of each second
 TRIES_MAX = 5  # of one arq job: how many couriers may be stopped in the middle of it
@@ -111,10 +113,11 @@ async def collect(ctx: dict[str, Any]) -> None:
     async with collecting:
         until = time.monotonic() + COLLECT_S_MAX
         while time.monotonic() < until:
-            written = await posting.bodies.write_ahead()
-            taken = await posting.collect()
+            fullest = max(await posting.bodies.write_ahead(ROUND), await posting.collect(ROUND))
             claimed = await ctx["claims"].more()
-            if not claimed and taken < CALLBACKS_A_ROUND and written < WRITTEN_A_ROUND:
+            if fullest == ROUND:
+                await asyncio.sleep(PAUSE_S)
+            elif not claimed:
                 return
 
 

@@ -26,7 +26,8 @@ CLAIM_MARGIN_MS = 5_000  # beyond the timeout of an attempt, before it counts as
 DOWN_AFTER = (
     16  # failures in a row after which a lane is down, and is asked once at a time, until it answers 2xx
 )
-PROBE_MS = 1_000  # between a failure of a lane that is down and the next attempt
+PROBE_MS = 1_000  # at least, between a failure of a lane that is down and the next attempt: as long as it has been down
+PROBE_MAX_MS = 15_000  # at most
 SCAN_MAX = 5_000  # deliveries that one page of a filtered list looks at
 SCAN_STEP = 500
 
@@ -39,12 +40,19 @@ _LISTED = [
 class Deliveries:
     """Every transition of endpoints and deliveries, and the reads."""
 
-    def __init__(self, broker: Broker, down_after: int = DOWN_AFTER, probe_ms: int = PROBE_MS) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        down_after: int = DOWN_AFTER,
+        probe_ms: int = PROBE_MS,
+        probe_max_ms: int = PROBE_MAX_MS,
+    ) -> None:
         self._broker = broker
         self._settings = broker.settings
         # How many attempts a lane may have at a time, and when.
         self._room = {
-            "host_max": broker.settings.webhook_host_concurrency, "down_after": down_after, "probe_ms": probe_ms,
+            "host_max": broker.settings.webhook_host_concurrency,
+            "down_after": down_after, "probe_ms": probe_ms, "probe_max_ms": probe_max_ms,
         }  # fmt: skip
 
     # --- endpoints ---------------------------------------------------------------------------------------

@@ -18,9 +18,6 @@ from herder.signatures import signed_headers
 from herder.webhook_records import Attempted, Delivery, DeliveryStatus, Endpoint, NewDelivery, lane_of
 from herder.webhooks import delivery_id, judged, undeliverable
 
-# A settlement waits for whatever Redis is at: so not too many at a time, and then Redis is left to others for a while.
-CALLBACKS_A_ROUND = 50
-PAUSE_S = 0.01
 RECORD_TRIES = 3
 RECORD_PAUSE_S = 0.5
 
@@ -51,12 +48,10 @@ class Posting:
 
     # --- callbacks ---------------------------------------------------------------------------------------
 
-    async def collect(self) -> int:
+    async def collect(self, limit: int) -> int:
         """Take the oldest callbacks off their queue, posting what somebody wants to hear of; how many were taken."""
-        callbacks = await self._broker.callbacks(CALLBACKS_A_ROUND)
+        callbacks = await self._broker.callbacks(limit)
         await self.deliveries.answer([(entry, _delivery_of(fields)) for entry, fields in callbacks])
-        if len(callbacks) == CALLBACKS_A_ROUND:
-            await asyncio.sleep(PAUSE_S)
         return len(callbacks)
 
     # --- attempts ----------------------------------------------------------------------------------------

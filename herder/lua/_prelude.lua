@@ -231,10 +231,12 @@ local function keep_body(delivery)
 end
 
 -- When a lane that has failed so often in a row, and is down until it succeeds, may be asked again; nil for the others.
+-- That is after as long as it had been down when it last failed, within bounds: so the pause doubles.
 local function down_until(lane)
-  local failed = call('HMGET', K.failures(lane), 'count', 'last_ms')
+  local failed = call('HMGET', K.failures(lane), 'count', 'last_ms', 'down_ms')
   if tonumber(failed[1] or 0) < A.down_after then return nil end
-  return tonumber(failed[2]) + A.probe_ms
+  local last = tonumber(failed[2])
+  return last + math.max(A.probe_ms, math.min(last - (failed[3] or last), A.probe_max_ms))
 end
 
 -- How many attempts may begin at a lane now. One that is down is asked once at a time, and not at once again.

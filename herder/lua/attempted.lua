@@ -21,8 +21,9 @@ end
 if A.outcome == 'delivered' then
   call('DEL', K.failures(lane))
 elseif A.pause_ms or A.response_status then
-  call('HINCRBY', K.failures(lane), 'count', 1)
+  local count = call('HINCRBY', K.failures(lane), 'count', 1)
   call('HSET', K.failures(lane), 'last_ms', NOW)
+  if count == A.down_after then call('HSET', K.failures(lane), 'down_ms', NOW) end
   call('PEXPIRE', K.failures(lane), A.webhook_ttl_ms)
 end
 if A.pause_ms then

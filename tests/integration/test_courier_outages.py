@@ -29,7 +29,7 @@ async def test_a_chore_without_redis_is_let_go_by_and_told_once(
     gone = Broker(redis.asyncio.Redis.from_url(f"unix://{tmp_path}/gone.sock"), settings)
     lost: dict[str, Any] = {"broker": gone, "outage": Outage(), "collecting": asyncio.Lock()}
     lost |= {
-        "posting": SimpleNamespace(collect=gone.ping, bodies=SimpleNamespace(write_ahead=gone.ping)),
+        "posting": SimpleNamespace(bodies=SimpleNamespace(write_ahead=lambda _: gone.ping())),
         "claims": None,
     }
     clock = time.monotonic()

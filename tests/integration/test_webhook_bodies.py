@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from herder.bodies import WRITTEN_A_ROUND, Bodies
+from herder.bodies import Bodies
 from herder.broker import Broker
 from herder.clock import SimulatedClock
+from herder.courier import ROUND
 from herder.deliveries import Deliveries
 from herder.posting import Posting
 from herder.protocol import Webhook
@@ -32,14 +33,13 @@ class Told:
 
     async def ended(self, count: int = 1) -> list[str]:
         """So many, with their deliveries."""
-        await self.ring.open("alice")
         endpoint = await self.deliveries.ensure_endpoint("alice", URL, "ep_1", "whsec_c2VjcmV0")
         jobs = []
         for _ in range(count):
             jobs.append((await self.ring.submit("alice", webhook=Webhook(URL, endpoint))).job_id)
             await self.ring.settle(await self.ring.lease_one(), 3)
         posting = Posting(self.broker, egress=None)  # type: ignore[arg-type]  # it only collects
-        while await posting.collect():
+        while await posting.collect(ROUND):
             pass
         return [job.replace("job_", "msg_") for job in jobs]
 
@@ -56,22 +56,24 @@ class Told:
 
 
 @pytest.fixture
-def told(timed_broker: Broker, clock: SimulatedClock) -> Told:
-    return Told(timed_broker, clock)
+async def told(timed_broker: Broker, clock: SimulatedClock) -> Told:
+    told = Told(timed_broker, clock)
+    await told.ring.open("alice")
+    return told
 
 
 async def test_nothing_is_written_before_its_first_attempt(told: Told) -> None:
     (delivery,) = await told.ended()
     told.clock.advance(told.half_ms - 1)
-    assert await told.bodies.write_ahead() == 0
+    assert await told.bodies.write_ahead(ROUND) == 0
     assert (await told.found(delivery)).body == ""
 
 
 async def test_what_waits_half_the_life_of_its_job_is_written(told: Told) -> None:
     (delivery,) = await told.ended()
     told.clock.advance(told.half_ms)
-    assert await told.bodies.write_ahead() == 1
-    assert await told.bodies.write_ahead() == 0
+    assert await told.bodies.write_ahead(ROUND) == 1
+    assert await told.bodies.write_ahead(ROUND) == 0
     found = await told.found(delivery)
     event = json.loads(found.body)
     assert (event["type"], event["data"]["result"]["text"]) == ("job.succeeded", "xxx")
@@ -80,10 +82,22 @@ async def test_what_waits_half_the_life_of_its_job_is_written(told: Told) -> Non
     assert (await told.found(delivery)).body == found.body
 
 
+async def test_half_the_life_is_that_of_the_job_and_not_of_the_settings(told: Told) -> None:
+    settings = told.broker.settings.model_copy(update={"result_ttl_ms": told.half_ms})
+    elsewhere = Told(Broker(told.broker.redis, settings, told.clock), told.clock)
+    (short,), (usual,) = await elsewhere.ended(), await told.ended()
+    told.clock.advance(told.half_ms // 2 - 1)
+    assert await told.bodies.write_ahead(ROUND) == 0
+    told.clock.advance(1)
+    assert await told.bodies.write_ahead(ROUND) == 1
+    assert (await told.found(short)).body
+    assert not (await told.found(usual)).body
+
+
 async def test_more_than_a_round_is_written_in_the_next_ones(told: Told) -> None:
-    ids = await told.ended(WRITTEN_A_ROUND + 2)
+    ids = await told.ended(ROUND + 2)
     told.clock.advance(told.half_ms)
-    assert [await told.bodies.write_ahead() for _ in range(3)] == [WRITTEN_A_ROUND, 2, 0]
+    assert [await told.bodies.write_ahead(ROUND) for _ in range(3)] == [ROUND, 2, 0]
     assert all([(await told.found(delivery)).body for delivery in ids])
 
 
@@ -102,7 +116,7 @@ async def test_a_delivery_that_has_gone_is_not_written_and_not_looked_at_again(t
     (delivery,) = await told.ended()
     await told.broker.redis.delete(told.broker.keys("delivery", delivery))
     told.clock.advance(told.half_ms)
-    assert [await told.bodies.write_ahead() for _ in range(2)] == [1, 0]
+    assert [await told.bodies.write_ahead(ROUND) for _ in range(2)] == [1, 0]
     assert await told.deliveries.delivery(delivery) is None
 
 
@@ -110,7 +124,7 @@ async def test_a_delivery_that_cannot_be_read_holds_nobody_up(told: Told) -> Non
     broken, well = await told.ended(2)
     await told.broker.fetch(told.broker.redis.hdel(told.broker.keys("delivery", broken), "account"))
     told.clock.advance(told.half_ms)
-    assert [await told.bodies.write_ahead() for _ in range(2)] == [2, 0]
+    assert [await told.bodies.write_ahead(ROUND) for _ in range(2)] == [2, 0]
     assert (await told.found(well)).body
 
 
@@ -123,7 +137,7 @@ async def test_a_record_of_before_there_was_a_time_in_it_is_read(told: Told) -> 
 
 async def test_a_courier_writes_as_many_as_there_are(settings: Settings) -> None:
     """More than it could in rounds of one a second, before their jobs go; nobody is asked meanwhile."""
-    count = 6 * WRITTEN_A_ROUND
+    count = 6 * ROUND
     async with open_post(for_webhooks(settings, result_ttl_ms=8_000, webhook_schedule_s=(60.0,))) as post:
         webhook = await post.webhook("http://127.0.0.1:9/hook")
         async with post.couriers():

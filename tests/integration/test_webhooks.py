@@ -14,7 +14,7 @@ from standardwebhooks import Webhook as Standard
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from herder import logs
-from herder.posting import CALLBACKS_A_ROUND
+from herder.courier import ROUND
 from herder.protocol import Outcome
 from herder.settings import Settings
 from herder.webhook_records import DeliveryStatus
@@ -226,7 +226,7 @@ async def test_a_record_that_cannot_be_read_holds_nobody_up(settings: Settings) 
 async def test_more_callbacks_than_a_round_are_all_taken(settings: Settings) -> None:
     async with open_post(for_webhooks(settings)) as post:
         pipe = post.broker.redis.pipeline(transaction=False)
-        for number in range(2 * CALLBACKS_A_ROUND + 1):
+        for number in range(2 * ROUND + 1):
             pipe.xadd(post.broker.keys("callbacks"), {"job": f"job_{number}", "status": "succeeded"})
         await post.broker.fetch(pipe.execute())
         with receiving() as receiver:

@@ -10,7 +10,7 @@ import pytest
 
 from herder.broker import Broker
 from herder.clock import SimulatedClock
-from herder.deliveries import CLAIM_MARGIN_MS, DOWN_AFTER, PROBE_MS, Deliveries
+from herder.deliveries import CLAIM_MARGIN_MS, DOWN_AFTER, PROBE_MAX_MS, PROBE_MS, Deliveries
 from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery
 from tests.integration.ring import Ring
 
@@ -78,7 +78,8 @@ async def test_a_host_has_so_many_attempts_at_a_time(desk: Desk) -> None:
     assert await desk.hosts(100) == {"a": 3}
 
 
-async def test_a_host_that_is_down_is_asked_once_at_a_time_until_it_answers(desk: Desk) -> None:
+async def _down(desk: Desk) -> None:
+    """Host a goes down, with more that is due."""
     await desk.post("a", 40)
     failed = 0
     while failed < DOWN_AFTER:
@@ -87,6 +88,22 @@ async def test_a_host_that_is_down_is_asked_once_at_a_time_until_it_answers(desk
         for id_, attempt in claimed:
             assert await desk.tell(id_, attempt, DAY_MS)
         failed += len(claimed)
+
+
+async def test_a_host_that_stays_down_is_asked_less_and_less(desk: Desk) -> None:
+    await _down(desk)
+    pauses = []
+    for _ in range(7):
+        since = desk.clock.now_ms
+        while not (claimed := await desk.claim()):
+            desk.later(100)
+        pauses.append(desk.clock.now_ms - since)
+        assert await desk.tell(*claimed[0], DAY_MS)
+    assert pauses == [PROBE_MS, PROBE_MS, *(2**n * PROBE_MS for n in (1, 2, 3)), PROBE_MAX_MS, PROBE_MAX_MS]
+
+
+async def test_a_host_that_is_down_is_asked_once_at_a_time_until_it_answers(desk: Desk) -> None:
+    await _down(desk)
     await desk.post("b", 2)
     assert await desk.hosts(100) == {"b": 2}  # others have their room
     desk.later(PROBE_MS)

@@ -130,7 +130,10 @@ async def answer(world: World) -> None:
         world.attempts_over.append((name, attempt))
     else:
         return
-    await answer_for(world, name, attempt, rng.choices(("ok", "retry", "gone", "off"), (5, 6, 1, 2))[0])
+    # One that is down mostly stays so.
+    down = name in known and world.reference.webhooks.again_ms(known[name].new.lane) is not None
+    weights = (1, 8, 1, 2) if down else (5, 6, 1, 2)
+    await answer_for(world, name, attempt, rng.choices(("ok", "retry", "gone", "off"), weights)[0])
 
 
 async def answer_for(world: World, name: str, attempt: int, outcome: str) -> None:

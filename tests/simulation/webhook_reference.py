@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 OLD_SECRETS_MAX = 3
 DOWN_AFTER = 3  # far below the default, so that seeds come to it
-PROBE_MS = 15_000  # far above it, so that much happens meanwhile
+PROBE_MS = 5_000  # above it, so that much happens meanwhile
+PROBE_MAX_MS = 20_000
 
 
 class WebhookReference:
@@ -37,6 +38,7 @@ class WebhookReference:
         self.forgotten: dict[str, Delivery] = {}
         self.failures: Counter[str] = Counter()  # of a lane, in a row
         self.failed_ms: dict[str, int] = {}
+        self.down_ms: dict[str, int] = {}
 
     # --- endpoints -----------------------------------------------------------------------------------------
 
@@ -97,7 +99,10 @@ class WebhookReference:
 
     def again_ms(self, lane: str) -> int | None:
         """When a lane that is down may be asked again; None of one that is not."""
-        return self.failed_ms[lane] + PROBE_MS if self.failures[lane] >= DOWN_AFTER else None
+        if self.failures[lane] < DOWN_AFTER:
+            return None
+        failed = self.failed_ms[lane]
+        return failed + max(PROBE_MS, min(failed - self.down_ms[lane], PROBE_MAX_MS))
 
     def room(self, lane: str) -> int:
         """How many attempts may begin at a lane now: one that is down is asked once at a time, after a pause."""
@@ -184,6 +189,8 @@ class WebhookReference:
         elif result.pause_ms is not None or result.response_status is not None:
             self.failures[lane] += 1
             self.failed_ms[lane] = now
+            if self.failures[lane] == DOWN_AFTER:
+                self.down_ms[lane] = now
         if result.pause_ms is not None:
             delivery.due_ms = delivery.next_ms = now + result.pause_ms
         else:

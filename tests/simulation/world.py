@@ -22,7 +22,7 @@ from herder.protocol import Ask, Chunk, Lease, ModelCard, Settlement, WorkerStat
 from herder.webhook_records import NewDelivery
 from tests.simulation.reference import Reference
 from tests.simulation.states import Account
-from tests.simulation.webhook_reference import DOWN_AFTER, PROBE_MS
+from tests.simulation.webhook_reference import DOWN_AFTER, PROBE_MAX_MS, PROBE_MS
 
 MODEL = "toy"
 CARD = ModelCard(MODEL, 4_096, 512, 16, None, "<s>", "</s>", adds_bos=True)
@@ -119,7 +119,10 @@ class World:
     def __init__(self, broker: Broker, clock: SimulatedClock, seed: int) -> None:
         self.broker, self.clock, self.ledger = broker, clock, Ledger(broker, b"simulation")
         self.rng = random.Random(seed)
-        self.batches, self.deliveries = Batches(broker), Deliveries(broker, DOWN_AFTER, PROBE_MS)
+        self.batches, self.deliveries = (
+            Batches(broker),
+            Deliveries(broker, DOWN_AFTER, PROBE_MS, PROBE_MAX_MS),
+        )
         self.reference = Reference(broker.settings)
         self.workers = {name: Worker(name, *size) for name, size in WORKERS.items()}
         self.prices = Prices(10, 1, 0)
