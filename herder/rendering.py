@@ -20,7 +20,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from herder.dialects import Form, Message, forms, garbled
+from herder.chat_forms import Form, Message, forms, garbled
 
 OUTPUT_CHARS_MAX = 4_000_000
 CHARS_BY_CHANCE = 16

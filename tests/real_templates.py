@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from herder.dialects import Message
+from herder.chat_forms import Message
 from herder.rendering import TemplateError, render
 
 FOLDER = Path(__file__).parent / "chat_templates"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from herder.dialects import forms
+from herder.chat_forms import forms
 from herder.rendering import render
 from tests.real_templates import ASKED, CALLED, CALLED_WITH_TEXT, CASES, FOLDER, SYSTEM, TOLD, TOOLS, outcome
 
