@@ -74,7 +74,7 @@ class Item:
 class Charge:
     """A stored batch, ready to be paid for: the first `total` of its items, `fee` credits in all.
 
-    `refused` counts the items behind them that the balance did not reach to.
+    `refused` counts the items behind them that the balance did not reach to; `presence_ms` as in an `Ask`.
     """
 
     batch: str
@@ -93,6 +93,7 @@ class Charge:
     webhook: Webhook | None = None
     idempotency_key: str | None = None
     request_hash: str = ""
+    presence_ms: int = 0
 
 
 @dataclass(frozen=True)

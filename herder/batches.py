@@ -74,6 +74,7 @@ class Batches:
             "webhook_url": c.webhook and c.webhook.url, "webhook_endpoint": c.webhook and c.webhook.endpoint,
             "idempotency_key": c.idempotency_key, "request_hash": c.request_hash,
             "idempotency_ttl_ms": s.idempotency_ttl_ms, "queue_depth_max": s.queue_depth_max,
+            "presence_ms": c.presence_ms or None,
         }  # fmt: skip
         reply = [text_of(part) for part in await self._broker.scripts.call("charge", arguments)]
         match reply:

@@ -49,6 +49,7 @@ PREFIX_TTL_MS = 300_000  # a worker is taken to hold what it took so long ago, a
 PREFIXES_MAX = 32_768  # beginnings of a model's prompts; as many again of the time before
 PREFIX_HOLDERS_MAX = 4  # workers that are known to hold one
 SWEEP_LIMIT = 500
+PRESENT_STEP = 500  # names a script
 CONNECTIONS_MAX = 8  # of one process, its subscription included
 CONNECTION_WAIT_S = 20
 GONE_LEASES = 3  # a worker that was silent for this many leases is off the list
@@ -105,6 +106,7 @@ class Broker(reads.Reads):
             "us_per_token_default": US_PER_TOKEN_UNMEASURED,
             "webhook_url": ask.webhook and ask.webhook.url,
             "webhook_endpoint": ask.webhook and ask.webhook.endpoint,
+            "presence_ms": ask.presence_ms or None,
         }  # fmt: skip
         reply = [text_of(part) for part in await self.scripts.call("submit", arguments, ask.brief.as_json())]
         match reply:
@@ -124,6 +126,13 @@ class Broker(reads.Reads):
         if record is None:
             raise NotFound(f"no job {job_id} in this account")
         return record
+
+    async def present(self, jobs: Sequence[str], batches: Sequence[str] = ()) -> set[str]:
+        """Their callers still wait: another `presence_ms` for each. Returns those that have no presence (any more)."""
+        names = [*jobs, *batches]
+        steps = [names[i : i + PRESENT_STEP] for i in range(0, len(names), PRESENT_STEP)]
+        replies = await self.scripts.pipeline("present", [({"names": step}, "") for step in steps])
+        return {text_of(name) for reply in replies for name in reply}
 
     # --- the worker's side -------------------------------------------------------------------------------
 
@@ -221,10 +230,11 @@ class Broker(reads.Reads):
     # --- the chores --------------------------------------------------------------------------------------
 
     async def sweep(self) -> tuple[int, int]:
-        """Requeue what lapsed and forget what is gone; returns (lapsed, quarantined)."""
+        """Requeue what lapsed, cancel what nobody waits for, forget what is gone; (lapsed, quarantined)."""
         server = await self.fetch(self.redis.info("server"))
         arguments = {
             "run_id": server["run_id"], "lease_ms": self.settings.lease_ms, "limit": SWEEP_LIMIT,
+            "presence_ms": self.settings.presence_ms,
             "gone_ms": self._gone_ms(), "window_ms": self.settings.window_ms,
             "result_ttl_ms": self.settings.result_ttl_ms, "webhook_ttl_ms": self.settings.webhook_ttl_ms,
         }  # fmt: skip

@@ -87,6 +87,12 @@ class BrokerSettings(BaseSettings):
     lease_ms: int = Field(
         default=10_000, ge=500, description="a worker that has not renewed for this long loses its jobs"
     )
+    presence_ms: int = Field(
+        default=15_000,
+        ge=500,
+        description="a job whose caller cannot come back for it is cancelled when the herder that holds their "
+        "connection has been silent for this long",
+    )
 
     # Limits
     body_bytes_max: int = Field(default=4_000_000, ge=1_000, description="largest HTTP body")

@@ -58,6 +58,9 @@ TABLE: dict[str, Key] = {
     "worker": Key("worker:{}", "hash", "ttl", "what a worker said of itself"),
     "worker_jobs": Key("worker-jobs:{}", "set", "live", "jobs a worker holds"),
     "leases": Key("leases", "zset", "live", "leased jobs by when the lease lapses"),
+    "presence": Key(
+        "presence", "zset", "live", "jobs and batches whose callers wait at a herder, by when that lapses"
+    ),
     "job": Key("job:{}", "hash", "job", "the job"),
     "input": Key("input:{}", "string", "job", "what the worker needs of it, JSON"),
     "events": Key("events:{}", "stream", "job", "its event log"),
@@ -83,7 +86,9 @@ TABLE: dict[str, Key] = {
     ),
     "due": Key("due:{}", "zset", "live", "a lane's deliveries by when their next attempt is due"),
     "flights": Key("flights:{}", "zset", "live", "a lane's attempts under way by when they are given up"),
-    "failures": Key("failures:{}", "hash", "ttl", "how often in a row a lane failed, and when last"),
+    "failures": Key(
+        "failures:{}", "hash", "ttl", "how often in a row a lane failed, when last, and since when it is down"
+    ),
     "delivered": Key("delivered", "zset", "live", "ended deliveries by end time, until their record goes"),
     "rate": Key("rate:{}", "string", "ttl", "a rate limit's theoretical arrival time"),
     "batch_bell": Key("bell:batch:{}", "channel", "live", "rings when an item of a batch ends"),

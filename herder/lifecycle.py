@@ -55,8 +55,10 @@ TABLE: tuple[Transition, ...] = (
     Transition("g2", _R, _F, "its worker died under it alone, twice", "release", "supervisor", "void"),
     Transition("h", _Q, _C, "cancel", "cancel", "api", "void"),
     Transition("h2", _Q, _C, "its batch is cancelled", "feed", "herder, courier", "void"),
+    Transition("h3", _Q, _C, "its caller is gone", "sweep", "sweep", "void"),
     Transition("i4", _R, _R, "cancel flag of its batch", "feed", "herder, courier", "-"),
     Transition("i0", _R, _R, "cancel flag", "cancel", "api", "-"),
+    Transition("i5", _R, _R, "cancel flag, its caller is gone", "sweep", "sweep", "-"),
     Transition(
         "i",
         _R,
@@ -86,6 +88,7 @@ OTHER_SCRIPTS: dict[str, str] = {
     "store": "store items of a batch, before anything is held",
     "charge": "hold the fee of a stored batch, and set it going",
     "abandon": "mark a batch to be cancelled",
+    "present": "say that callers still wait for their jobs and batches",
     "endpoint": "make, rotate, switch, delete a webhook address, or set an account's default",
     "claim": "take attempts to deliver that are due",
     "attempted": "record what came of an attempt to deliver",

@@ -41,7 +41,8 @@ class Ask:
     `tokens` are those of one answer, of which the brief may want several; `kv_tokens` is an estimate of the KV cells
     that all of it will occupy; `offered` tells a bid or a static fee from an automatic price; `chain` has the hashes of
     the prompt's longer and longer beginnings, by which a worker that still holds one is found; `marks` is how reasoning
-    is told from the rest of the answer, as `reasoning` writes it.
+    is told from the rest of the answer, as `reasoning` writes it. With `presence_ms` the caller cannot come back: where
+    no herder says for so long that they still wait (`Broker.present`), the job is cancelled. 0: it runs all the same.
     """
 
     job_id: str
@@ -61,6 +62,7 @@ class Ask:
     idempotency_key: str | None = None
     request_hash: str = ""
     webhook: Webhook | None = None
+    presence_ms: int = 0
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ local AT = int(NOW) -- for calls: Redis takes twice as long to print a number
 local function read_job(id)
   local fields = { 'status', 'attempt', 'worker', 'hold', 'cancel', 'company', 'account', 'model', 'batch', 'tokens', 'n',
     'us_per_token', 'member', 'rank', 'batch_index', 'result_ttl_ms', 'webhook_url', 'webhook_endpoint',
-    'settled_attempt' }
+    'settled_attempt', 'presence_ms' }
   local values = call('HMGET', K.job(id), unpack(fields))
   if not values[1] then return nil end
   local job = { id = id }
@@ -148,10 +148,11 @@ local function end_item(job, status, capture, void, used)
   call('RPUSH', K.batch_results(job.batch), job.batch_index)
   local ended = call('HINCRBY', key, 'ended', 1)
   call('PUBLISH', K.batch_bell(job.batch), int(ended))
-  local batch = call('HMGET', key, 'total', 'webhook_url', 'webhook_endpoint')
+  local batch = call('HMGET', key, 'total', 'webhook_url', 'webhook_endpoint', 'presence_ms')
   if ended < tonumber(batch[1]) then return end
   call('HSET', key, 'status', 'ended', 'ended_ms', NOW)
   call('ZREM', K.batches(), job.batch)
+  if batch[4] then call('ZREM', K.presence(), job.batch) end
   call('XADD', K.callbacks(), '*', 'batch', job.batch, 'account', job.account, 'status', 'ended', 'at', int(NOW),
     unpack(webhook_of({ account = job.account, webhook_url = batch[2], webhook_endpoint = batch[3] })))
   call('ZADD', K.ended(), NOW, job.batch .. ':' .. job.account)
@@ -163,6 +164,7 @@ end
 local function finish(job, status, capture, used, extra, kept)
   local hold = tonumber(job.hold)
   if job.status == 'queued' then dequeue(job.model, job.member) else unlease(job) end
+  if job.presence_ms then call('ZREM', K.presence(), job.id) end
   post('capture', job.account, 'held', 'revenue', capture, job.id, nil, job.batch)
   post('void', job.account, 'held', 'available', hold - capture, job.id, nil, job.batch)
   local event = { 'status', status, 'captured', int(capture), 'refunded', int(hold - capture), unpack(extra) }
@@ -192,6 +194,22 @@ end
 
 local function fail(job, code, message)
   finish(job, 'failed', 0, 0, { 'error_code', code, 'error_message', message })
+end
+
+-- Cancels a live job: one that is queued ends at once, of one that runs its worker is told, which ends it.
+local function stop(job)
+  if job.status == 'queued' then finish(job, 'cancelled', 0, 0, {}) return 'CANCELLED' end
+  call('HSET', K.job(job.id), 'cancel', 1)
+  call('PUBLISH', K.worker_bell(job.worker), job.id)
+  return 'FLAGGED'
+end
+
+-- Marks a batch that goes on to be cancelled: from now on no lease takes an item of it, and feed() takes them out.
+local function abandon(batch)
+  local seen = call('HMGET', K.batch(batch), 'cancel', 'created_ms')
+  if seen[1] == '1' then return end
+  call('HSET', K.batch(batch), 'cancel', 1)
+  call('ZADD', K.batches(), seen[2], batch)
 end
 
 -- Back in line with its original rank; only for a job that is not flagged.

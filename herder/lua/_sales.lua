@@ -18,6 +18,11 @@ local function remember(key, subject)
   call('PEXPIRE', key, A.idempotency_ttl_ms)
 end
 
+-- Whoever waits for what is sold may be known to one herder only, which then has to say again and again that they do.
+local function attend(subject)
+  if A.presence_ms then call('ZADD', K.presence(), int(NOW + A.presence_ms), subject) end
+end
+
 -- Why this account may not buy from these models for A.fee credits; nil where it may, what it has available, and how long
 -- the line of the last model is.
 local function refused(models)
@@ -65,7 +70,7 @@ local function join_line(new, empty)
     'attempt', '0', 'submitted_ms', AT, 'result_ttl_ms', int(A.result_ttl_ms) }
   -- What is at its default (no skips or lapses, one answer, no metadata) is not written: a short hash is a fast one.
   for _, name in ipairs({ 'metadata', 'n', 'webhook_url', 'webhook_endpoint', 'batch', 'batch_index', 'custom_id',
-    'chain', 'marks', 'typed' }) do
+    'chain', 'marks', 'typed', 'presence_ms' }) do
     if new[name] ~= nil and new[name] ~= cjson.null then
       fields[#fields + 1] = name
       fields[#fields + 1] = new[name]

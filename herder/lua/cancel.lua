@@ -5,10 +5,4 @@
 local job = read_job(A.job)
 if not job or job.account ~= A.account then return 'UNKNOWN' end
 if not is_live(job) then return 'ENDED' end
-if job.status == 'queued' then
-  finish(job, 'cancelled', 0, 0, {})
-  return 'CANCELLED'
-end
-call('HSET', K.job(A.job), 'cancel', 1)
-call('PUBLISH', K.worker_bell(job.worker), A.job)
-return 'FLAGGED'
+return stop(job)

@@ -1,6 +1,6 @@
 -- charge: holds the fee of a stored batch, all of it in one posting, and sets it going.
 -- Keys: account hash, books, ledger stream, prices hash, models set, queue zsets, idempotency hash, batch hash,
---       batch_items hash, batches zset, account_batches zset, sequence.
+--       batch_items hash, batches zset, account_batches zset, sequence, presence zset.
 -- Replies: {OK} | {REPLAY, batch} | {CONFLICT} | {NO_ACCOUNT} | {SUSPENDED} | {NO_MODEL, model} | {REPRICE}
 --          | {FULL, depth} | {POOR, available} | {LOST} (what was stored is gone: store it again)
 
@@ -29,10 +29,15 @@ if A.webhook_url then
   fields[#fields + 1] = 'webhook_endpoint'
   fields[#fields + 1] = A.webhook_endpoint
 end
+if A.presence_ms then
+  fields[#fields + 1] = 'presence_ms'
+  fields[#fields + 1] = int(A.presence_ms)
+end
 call('HSET', K.batch(A.batch), unpack(fields))
 call('PERSIST', K.batch(A.batch))
 call('PERSIST', K.batch_items(A.batch))
 call('ZADD', K.batches(), NOW, A.batch)
 call('ZADD', K.account_batches(A.account), call('INCR', K.sequence()), A.batch)
+attend(A.batch)
 remember(remembered, A.batch)
 return { 'OK' }

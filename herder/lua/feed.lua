@@ -21,12 +21,7 @@ if cancelled and from < fed then
   local upto = math.min(fed, from + A.limit)
   for index = from, upto - 1 do
     local job = read_job(item_id(A.batch, index))
-    if job and job.status == 'queued' then
-      finish(job, 'cancelled', 0, 0, {})
-    elseif job and job.status == 'running' then
-      call('HSET', K.job(job.id), 'cancel', 1)
-      call('PUBLISH', K.worker_bell(job.worker), job.id)
-    end
+    if job and is_live(job) then stop(job) end
   end
   call('HSET', key, 'cancelled_to', upto)
   if upto < total then return { 'MORE', fed } end

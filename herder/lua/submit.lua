@@ -1,6 +1,6 @@
 -- submit: — → queued. Holds the fee and joins the queue, in one step.
 -- Keys: account hash, books, ledger stream, prices hash, models set, model hash, queue zset, clocks zset,
---       idempotency hash, job hash, input string, events stream, account_jobs zset, sequence.
+--       idempotency hash, job hash, input string, events stream, account_jobs zset, sequence, presence zset.
 -- ARGV[4]: the input that a worker will read, JSON.
 -- Replies: {OK, position, submitted_ms, available} | {REPLAY, job} | {CONFLICT} | {NO_ACCOUNT} | {SUSPENDED} | {NO_MODEL, model} | {REPRICE}
 --          | {FULL, depth} | {POOR, available}
@@ -18,5 +18,6 @@ if refusal then return refusal end
 post('hold', A.account, 'available', 'held', A.fee, A.job)
 A.id, A.input = A.job, ARGV[4]
 local position = join_line(A, depth == 0)
+attend(A.job)
 remember(remembered, A.job)
 return { 'OK', position, NOW, available - A.fee }

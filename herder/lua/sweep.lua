@@ -1,15 +1,18 @@
--- sweep: running → queued for every lease that lapsed (or failed, or cancelled: see lapse()), at most `limit` a call.
+-- sweep: running → queued for every lease that lapsed (or failed, or cancelled: see lapse()); and what a caller waited
+-- for whose herder has gone silent is cancelled, as the caller would have it. Of both together at most `limit` a call.
 -- Also forgets workers that went silent, clocks that no longer matter, and jobs, batches and deliveries whose time is over.
--- Keys: server hash, leases zset, workers zset, model_workers zsets, clocks zsets, ended zset, account_jobs zsets,
+-- Keys: server hash, leases zset, presence zset, workers zset, model_workers zsets, clocks zsets, ended zset, account_jobs zsets,
 --       batch hashes and what belongs to them, delivered zset, deliveries zsets.
 -- Reply: {lapsed, quarantined}
 
--- After a restart of Redis nothing lapses for one lease: the workers could not renew while it was down.
-local server = call('HMGET', K.server(), 'run_id', 'grace_until')
-local grace_until = tonumber(server[2] or 0)
+-- After a restart of Redis nothing lapses for one lease: the workers could not renew while it was down. Nor, for as
+-- long as a presence lasts, what herders renew, who may do it less often.
+local server = call('HMGET', K.server(), 'run_id', 'grace_until', 'present_until')
+local grace_until, present_until = tonumber(server[2] or 0), tonumber(server[3] or 0)
 if A.run_id ~= server[1] then
   grace_until = server[1] and NOW + A.lease_ms or 0
-  call('HSET', K.server(), 'run_id', A.run_id, 'grace_until', grace_until)
+  present_until = server[1] and NOW + A.presence_ms or 0
+  call('HSET', K.server(), 'run_id', A.run_id, 'grace_until', grace_until, 'present_until', present_until)
 end
 
 local lapsed, quarantined = 0, 0
@@ -18,6 +21,14 @@ if NOW >= grace_until then
     local job = read_job(id)
     lapsed = lapsed + 1
     if lapse(job) == 'QUARANTINED' then quarantined = quarantined + 1 end
+  end
+end
+
+-- Nobody can come back for these: what would run for nobody is not run. Of a batch feed() takes the items out.
+if NOW >= present_until then
+  for _, name in ipairs(call('ZRANGEBYSCORE', K.presence(), '-inf', NOW, 'LIMIT', 0, A.limit - lapsed)) do
+    call('ZREM', K.presence(), name)
+    if string.sub(name, 1, 6) == 'batch_' then abandon(name) else stop(read_job(name)) end
   end
 end
 

@@ -122,7 +122,8 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
     Mutant("feed-ignores-depth", "feed", "if not cancelled and depth >= A.queue_depth_max then state = 'FULL' break"
            " end"),
     Mutant("feed-forgets-how-far", "feed", "call('HSET', key, 'fed', fed)"),
-    Mutant("feed-cancels-none-in-line", "feed", "    finish(job, 'cancelled', 0, 0, {})\n"),
+    Mutant("feed-cancels-none-in-line", "feed", "then finish(job, 'cancelled', 0, 0, {}) return 'CANCELLED' end",
+           "then return 'CANCELLED' end"),
     Mutant("feed-flags-none-that-runs", "feed", "call('HSET', K.job(job.id), 'cancel', 1)"),
     Mutant("lease-of-a-cancelled-batch", "lease", "if want[4] and is_abandoned(want[4]) then return nil end"),
     Mutant("feed-leaves-refused-items", "feed", "call('UNLINK', K.batch_items(A.batch))"),
@@ -136,7 +137,7 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
     Mutant("batch-ends-untold", "settle", "  call('XADD', K.callbacks(), '*', 'batch', job.batch,",
            "  local _ = (K.callbacks() .. '' == '') and call('XADD', K.callbacks(), '*', 'batch', job.batch,"),
     Mutant("item-tells-the-default", "settle", "if thing.batch then return {} end"),
-    Mutant("batch-still-waits", "abandon", "if batch[3] ~= '1' then", "if false then"),
+    Mutant("batch-still-waits", "abandon", "call('ZADD', K.batches(), seen[2], batch)"),
     # Forgotten in steps.
     Mutant("purge-leaves-items", "sweep", "    call('DEL', K.job(id), K.events(id))\n  end\n  if upto",
            "  end\n  if upto"),
