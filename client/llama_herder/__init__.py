@@ -1,9 +1,16 @@
 """The client library of Llama-Herder: submit prompts to a herd and read the answers.
 
-    from llama_herder import Herder
+>>> import llama_herder
+>>> llama_herder.run("What is a chatbot?", 20)
+'A chatbot is a computer program that talks with people in everyday language.'
 
-    with Herder() as herder:                      # HERDER_URL, HERDER_API_KEY
-        print(herder.run("What is a chatbot?", tokens=40).text)
+The functions of the package use a default client, from HERDER_URL and HERDER_API_KEY. Your own is a `Herder`, or for
+asyncio an `AsyncHerder`:
+
+>>> with llama_herder.Herder() as herder:
+...     job = herder.run("What is a chatbot?", tokens=40)
+>>> job.captured + job.refunded == job.fee
+True
 
 Needs httpx and nothing else of the project.
 """
@@ -11,12 +18,16 @@ Needs httpx and nothing else of the project.
 from llama_herder._async import AsyncHerder
 from llama_herder._async_admin import AsyncAdmin
 from llama_herder._async_batches import AsyncBatchResults
+from llama_herder._async_chat import AsyncChat
 from llama_herder._async_stream import AsyncEventStream
 from llama_herder._async_webhooks import AsyncWebhooks
+from llama_herder._default import chat, default_herder, generate, info, quote, run, set_default_herder, stream
+from llama_herder._default import map as map  # noqa: A004 (not one of __all__)
 from llama_herder._json import Page
 from llama_herder._sync import Herder
 from llama_herder._sync_admin import Admin
 from llama_herder._sync_batches import BatchResults
+from llama_herder._sync_chat import Chat
 from llama_herder._sync_stream import EventStream
 from llama_herder._sync_webhooks import Webhooks
 from llama_herder._verify import verify_webhook
@@ -30,6 +41,7 @@ from llama_herder.errors import (
     JobExpired,
     JobFailed,
     NoReply,
+    OutputInvalid,
     Refusal,
     Unavailable,
     WaitTimeout,
@@ -81,6 +93,7 @@ __all__ = [
     "Admin",
     "AsyncAdmin",
     "AsyncBatchResults",
+    "AsyncChat",
     "AsyncEventStream",
     "AsyncHerder",
     "AsyncWebhooks",
@@ -93,6 +106,7 @@ __all__ = [
     "BatchResults",
     "CannotConnect",
     "Chance",
+    "Chat",
     "Choice",
     "Conflict",
     "ContextExceeded",
@@ -129,6 +143,7 @@ __all__ = [
     "NoWorker",
     "NotFound",
     "NotReady",
+    "OutputInvalid",
     "Overloaded",
     "Page",
     "Queued",
@@ -149,5 +164,13 @@ __all__ = [
     "WebhookInvalid",
     "Webhooks",
     "Worker",
+    "chat",
+    "default_herder",
+    "generate",
+    "info",
+    "quote",
+    "run",
+    "set_default_herder",
+    "stream",
     "verify_webhook",
 ]

@@ -12,6 +12,7 @@ import httpx
 from llama_herder import _calls, _streams
 from llama_herder._async_admin import AsyncAdmin
 from llama_herder._async_batches import AsyncBatchCalls
+from llama_herder._async_chat import WAITS_MAX, AsyncChatCalls
 from llama_herder._async_stream import AsyncEventStream, Line, performed
 from llama_herder._async_webhooks import AsyncWebhooks
 from llama_herder._core import (
@@ -37,7 +38,7 @@ E = TypeVar("E")
 _sleep = asyncio.sleep
 
 
-class AsyncHerder(AsyncBatchCalls):
+class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
     """A herd, seen by one account. Safe to share between tasks; close it, or use it in an `async with`.
 
     >>> async with AsyncHerder("https://herd.example", api_key="hk_…") as herder:
@@ -63,6 +64,8 @@ class AsyncHerder(AsyncBatchCalls):
         self.webhooks = AsyncWebhooks(self)
         self._timeout = timeout
         self._patience = Patience(tries=tries)
+        self._answers: dict[asyncio.Task[None], str] = {}
+        self._turns = asyncio.Semaphore(WAITS_MAX)
         self._client = httpx.AsyncClient(**client_settings(self.url, api_key, timeout, transport))
 
     def __repr__(self) -> str:
@@ -74,10 +77,12 @@ class AsyncHerder(AsyncBatchCalls):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self._leave(wait=error is None)
+        await self._client.aclose()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, once every callback was called: see `on_answer`."""
+        await self._leave(wait=True)
         await self._client.aclose()
 
     # --- jobs --------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from llama_herder._http import broken_of, client_settings, reply_of, request_of,
 from llama_herder._json import Page
 from llama_herder._sync_admin import Admin
 from llama_herder._sync_batches import BatchCalls
+from llama_herder._sync_chat import ChatCalls
 from llama_herder._sync_stream import EventStream, Line, performed
 from llama_herder._sync_webhooks import Webhooks
 from llama_herder.types import Account, Info, Job, LedgerEntry, Message, Model, Options, Quote, Worker
@@ -37,7 +38,7 @@ E = TypeVar("E")
 _sleep = time.sleep
 
 
-class Herder(BatchCalls):
+class Herder(BatchCalls, ChatCalls):
     """A herd, seen by one account. Safe to share between threads; close it, or use it in a `with`.
 
     >>> with Herder("https://herd.example", api_key="hk_…") as herder:
@@ -72,10 +73,14 @@ class Herder(BatchCalls):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._callbacks is not None:
+            self._callbacks.stop()
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, once every callback was called: see `on_answer`."""
+        if self._callbacks is not None:
+            self._callbacks.leave()
         self._client.close()
 
     # --- jobs --------------------------------------------------------------------------------------------

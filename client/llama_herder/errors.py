@@ -12,6 +12,7 @@
     │   ├── CannotConnect       nothing answers at the URL
     │   └── NoReply             something is there, but the reply did not come in time or broke off
     ├── JobEnded                JobFailed, JobCancelled, JobExpired: `run` got no answer; .job says how it ended
+    ├── OutputInvalid           `generate` got an answer that its class refuses; .job has it
     ├── WaitTimeout             the wait ended, the job lives on; .job_id, .job
     └── WebhookInvalid          what was received as a webhook is not one of the herder's
 
@@ -106,6 +107,19 @@ class JobExpired(JobEnded):
     """The job's time ran out."""
 
     code = "job_expired"
+
+
+class OutputInvalid(HerderError):
+    """The answer has the form that was asked for, and the class does not take it; `.job.output` is what came.
+
+    It is paid for. What the class refuses beyond its JSON schema, say in the prompt; or ask again.
+    """
+
+    code, status = "output_invalid", 200
+
+    def __init__(self, detail: str, job: Job) -> None:
+        super().__init__(detail)
+        self.job = job
 
 
 class WaitTimeout(HerderError):

@@ -47,13 +47,17 @@ class Bid(TypedDict, total=False):
     max_fee: int | None
 
 
-class Options(Bid, Sampling, Chatting, Form, total=False):
-    """Everything a job can have beside its prompt and its tokens."""
+class Untyped(Bid, Sampling, Chatting, total=False):
+    """Everything a job can have beside its prompt, its tokens and its form."""
 
     share_prefix: bool
     stop: str | Sequence[str]
     metadata: Mapping[str, str] | None
     webhook_url: str | None
+
+
+class Options(Untyped, Form, total=False):
+    """Everything a job can have beside its prompt and its tokens."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,11 @@ class Job(FromJson):
     def reasoning(self) -> str:
         """What the model thought before it answered; empty where its chat template does not mark that."""
         return (self.result.reasoning or "") if self.result else ""
+
+    @property
+    def message(self) -> Message:
+        """The answer as the next turn of its chat: `{"role": "assistant", "content": …}`."""
+        return {"role": "assistant", "content": self.text}
 
     @classmethod
     def _nested(cls, values: dict[str, Any]) -> dict[str, Any]:
