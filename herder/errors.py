@@ -19,6 +19,7 @@ HerderError
 │   ├── InvalidRequest      422 invalid_request       a field is wrong: errors
 │   ├── ContextExceeded     422 context_exceeded      prompt + tokens can never fit: limit
 │   └── RateLimited         429 rate_limited          retry_after
+├── AnswerFailed            500 answer_failed         the job ended without an answer; refunded: job_id, reason
 └── Unavailable             503                       nothing wrong with the request: try again
     ├── Overloaded          503 overloaded            no room: the backlog, Redis's memory, open streams
     ├── NoWorker            503 no_worker             no live worker has the model (only by setting)
@@ -113,6 +114,16 @@ class ContextExceeded(Refusal):
 
 class RateLimited(Refusal):
     code, status, title = "rate_limited", 429, "Too many requests"
+
+
+class AnswerFailed(HerderError):
+    """A job that somebody waited for has failed. `final` where it would fail again."""
+
+    code, status, title = "answer_failed", 500, "The job failed"
+
+    def __init__(self, detail: str, *, final: bool = False, **extra: Any) -> None:
+        super().__init__(detail, **extra)
+        self.final = final
 
 
 class Unavailable(HerderError):

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from herder.broker_settings import BrokerSettings, split_list
+from herder.broker_settings import split_list
+from herder.dialect_settings import DialectSettings
 
 OnOff = Literal["auto", "on", "off"]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
@@ -28,7 +29,7 @@ def model_name(model: str) -> str:
     return name if given else re.sub(r"[^A-Za-z0-9._-]", "-", PurePath(name).name.removesuffix(".gguf"))
 
 
-class Settings(BrokerSettings):
+class Settings(DialectSettings):
     """One object for every process of the herd; each reads the part it needs."""
 
     # The workers

@@ -57,7 +57,7 @@ class Envelope:
             if status:
                 raise
             error = HerderError("something went wrong here; the log has more under this request_id")
-            await problem(error, request_id)(scope, receive, sending)
+            await problem(error, request_id, scope["path"])(scope, receive, sending)
         finally:
             self._count(scope, status, time.perf_counter() - started)
 

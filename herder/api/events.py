@@ -19,6 +19,7 @@ from herder.api.lookup import own
 from herder.api.problems import declared
 from herder.api.state import Herd, herd_of
 from herder.api.stream import Stream
+from herder.api.tellers import EVENTS, Teller
 from herder.errors import InvalidRequest, NotFound, Overloaded
 from herder.lifecycle import LIVE
 from herder.protocol import JobRecord
@@ -112,16 +113,23 @@ def streamed(
     after: str | None = None,
     cancels: bool = False,
     headers: dict[str, str] | None = None,
+    teller: Teller = EVENTS,
+    media_type: str = "text/event-stream",
+    attended: bool = False,
 ) -> Response:
-    """The response that says this job's events; inside `reserved`."""
+    """The response that says this job's events in the words of a teller; inside `reserved`.
+
+    `cancels`: the job goes with its reader. `attended`: also with this herder, since its reader cannot come back.
+    """
     herd = herd_of(request)
     transport = request.scope.get("extensions", {}).get(CONNECTION)
     if transport is not None:
         _narrow(transport)
-    stream = herd.streams.open(record, after)
+    stream = herd.streams.open(record, after, teller)
     if transport is not None:
         stream.cut = transport.abort
-    return _Events(herd, stream, cancels=cancels, headers=headers)
+    kind = _Attended if attended else _Events
+    return kind(herd, stream, cancels=cancels, headers=headers, media_type=media_type)
 
 
 def _narrow(transport: Any) -> None:
@@ -136,10 +144,19 @@ def _narrow(transport: Any) -> None:
 class _Events(EventSourceResponse):
     """sse-starlette's response, which also closes the stream, whatever ended it."""
 
-    def __init__(self, herd: Herd, stream: Stream, *, cancels: bool, headers: dict[str, str] | None) -> None:
+    def __init__(
+        self,
+        herd: Herd,
+        stream: Stream,
+        *,
+        cancels: bool,
+        headers: dict[str, str] | None,
+        media_type: str,
+    ) -> None:
         super().__init__(
             stream.frames(),
             headers=headers,
+            media_type=media_type,
             ping=0,  # the stream says them itself, where it has said nothing else
             sep="\n",
             client_close_handler_callable=self._gone if cancels else None,
@@ -159,3 +176,17 @@ class _Events(EventSourceResponse):
         stream = self._stream
         if not (stream.ended or stream.dropped or self._herd.stopping.is_set()):
             self._herd.streams.cancel_soon(stream.account, stream.job_id)
+
+
+class _Attended(_Events):
+    """The same for a reader that cannot come back: whatever ends the stream before its job has ended, ends that too."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it all."""
+        stream = self._stream
+        with self._herd.attendance.of(stream.job_id):
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                if not stream.ended:
+                    self._herd.streams.cancel_soon(stream.account, stream.job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -140,19 +141,25 @@ async def read(
     herd = herd_of(request)
     record = await own(herd, key, job_id)
     if wait > 0 and record.status in LIVE:
-        record = await _waited(herd, request, key, job_id, min(wait, herd.settings.wait_s_max))
+        record = await waited(herd, request, record, min(wait, herd.settings.wait_s_max))
     return Job(**await fields_of(herd, record))
 
 
-async def _waited(herd: Herd, request: Request, key: KeyRecord, job_id: str, wait_s: float) -> JobRecord:
-    """The job at its end, or after `wait_s`. Waiters share one subscription; a ring only says: read again."""
+async def waited(herd: Herd, request: Request, known: JobRecord, wait_s: float | None) -> JobRecord:
+    """The job at its end, or as it is after `wait_s`, or when the caller or this herder goes. Raises NotFound.
+
+    Waiters share one subscription; a ring only says: read again.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait_s
+    deadline = loop.time() + (math.inf if wait_s is None else wait_s)
+    job_id = known.job_id
     with herd.metrics.waiting.track_inprogress():
         async with herd.bell.listen(herd.broker.keys("job_bell", job_id)) as listener:
             while True:
                 # Read after subscribing and after each ring, so that an end that came between is seen.
-                record = await own(herd, key, job_id)
+                record = await herd.broker.job(job_id)
+                if record is None:
+                    raise NotFound(f"{job_id} ended and is no longer kept")
                 left = deadline - loop.time()
                 if record.status not in LIVE or left <= 0 or herd.stopping.is_set():
                     # Tour 8/8: the answer reaches the client that waited for it.

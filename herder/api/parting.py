@@ -5,7 +5,8 @@ Fed every event of the log in order, also those that the reader has had: what is
 
 from __future__ import annotations
 
-from herder.api.frames import tokens_frame
+from herder.api.frames import Frame
+from herder.api.tellers import EVENTS, Teller
 from herder.reasoning import Parting
 
 TOLD = "0"
@@ -21,8 +22,9 @@ class Parted:
     `told` is how many of the pieces at the end the reader has had already.
     """
 
-    def __init__(self, marks: str | None, told: int = 0) -> None:
+    def __init__(self, marks: str | None, told: int = 0, teller: Teller = EVENTS) -> None:
         self._marks = marks
+        self._teller = teller
         self._told = told
         self._answers: dict[str | None, Parting] = {}
         self._last: dict[str, str] = {}
@@ -33,13 +35,19 @@ class Parted:
         """Whether nothing depends on earlier events."""
         return self._marks is None
 
+    def rung(self, heard: Frame) -> bytes:
+        """An event `tokens` that rang; as it is where it is the same for all who listen."""
+        if self._marks is None and self._teller is EVENTS:
+            return heard.body
+        return self.tokens(heard.event_id, heard.fields)
+
     def tokens(self, event_id: str, fields: dict[str, str]) -> bytes:
-        """An event `tokens` as its frame."""
+        """An event `tokens` as it is sent."""
         if self._marks is None:
-            return tokens_frame(event_id, fields)
+            return self._teller.tokens(event_id, fields)
         self._last, self._last_id = fields, event_id
         parts = self._answers.setdefault(fields.get("choice"), Parting(self._marks)).feed(fields["text"])
-        return tokens_frame(event_id, {**fields, "text": parts.text}, parts.reasoning)
+        return self._teller.tokens(event_id, {**fields, "text": parts.text}, parts.reasoning)
 
     def void(self) -> None:
         """The answer starts again."""
@@ -56,7 +64,7 @@ class Parted:
             fields = {"attempt": self._last["attempt"], "index": str(index), "count": "0", "text": parts.text}
             if choice is not None:
                 fields["choice"] = choice
-            said.append(tokens_frame(TOLD * number + self._last_id, fields, parts.reasoning))
+            said.append(self._teller.tokens(TOLD * number + self._last_id, fields, parts.reasoning))
         self.void()
         return b"".join(said)
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
+from herder.api.refusals import FINAL, PLAIN, PROBLEM, as_openai, as_text, in_a_text, status_at
 from herder.api.strict import AT
 from herder.errors import (
     BadRequest,
@@ -33,7 +34,6 @@ from herder.errors import (
     Unavailable,
 )
 
-MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 FAULTS_MAX = 20  # named in `errors`
 TOLD_MAX = 3  # of them in `detail`
@@ -79,6 +79,15 @@ class FieldError(BaseModel):
     message: str
 
 
+class SameError(BaseModel):
+    """An error in the words of OpenAI's API."""
+
+    message: str
+    type: str = Field(examples=["billing_error"])
+    param: str | None
+    code: str
+
+
 class Problem(BaseModel):
     """An error. `code` is stable and for programs, `detail` for people; some codes carry more fields."""
 
@@ -91,6 +100,7 @@ class Problem(BaseModel):
     code: str = Field(examples=["insufficient_funds"])
     request_id: str
     errors: list[FieldError] | None = Field(None, description="the fields that are wrong (422)")
+    error: SameError = Field(description="the same once more, as OpenAI's clients read it")
 
 
 def declared(
@@ -104,14 +114,14 @@ def declared(
             error.status,
             {
                 "description": "",
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+                "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
                 "headers": _headers(error.status),
             },
         )
         entry["description"] = "; ".join(
             filter(None, [entry["description"], f"`{error.code}`: {error.title}"])
         )
-        entry["content"][MEDIA_TYPE]["examples"][error.code] = {"value": example(error)}
+        entry["content"][PROBLEM]["examples"][error.code] = {"value": example(error)}
     return found
 
 
@@ -125,6 +135,7 @@ def example(error: type[HerderError]) -> dict[str, Any]:
         "code": error.code,
         "request_id": "req_5d1c3e0f9a7b",
         **_EXTRA.get(error.code, {}),
+        "error": as_openai(error(f"{error.title}.", **_EXTRA.get(error.code, {}))),
     }
 
 
@@ -137,8 +148,10 @@ def _headers(status: int) -> dict[str, Any]:
     return headers
 
 
-def problem(error: HerderError, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    """The response for an error."""
+def problem(
+    error: HerderError, request_id: str, path: str, headers: dict[str, str] | None = None
+) -> Response:
+    """The response for an error, in the words of whoever calls at this address."""
     headers = dict(headers or {})
     extra = dict(error.extra)
     if error.status == 429 or isinstance(error, Unavailable):
@@ -146,16 +159,22 @@ def problem(error: HerderError, request_id: str, headers: dict[str, str] | None 
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="herder"'
+    if error.status in FINAL or getattr(error, "final", False):
+        headers["x-should-retry"] = "false"
+    if in_a_text(path):
+        return Response(json.dumps(as_text(error)), error.status, headers, PLAIN)
+    status = status_at(error, path)
     document = {
         "type": "about:blank",
         "title": error.title,
-        "status": error.status,
+        "status": status,
         "detail": error.detail,
         "code": error.code,
         "request_id": request_id,
         **extra,
+        "error": as_openai(error),
     }
-    return Response(json.dumps(document), error.status, headers, MEDIA_TYPE)
+    return Response(json.dumps(document), status, headers, PROBLEM)
 
 
 def invalid(errors: Iterable[Any]) -> InvalidRequest:
@@ -224,7 +243,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 def refused(request: Request, error: HerderError, headers: dict[str, str] | None = None) -> Response:
     """The answer to a request that ended in this error, which is counted."""
     request.app.state.metrics.refusals.labels(error.code).inc()
-    return problem(error, request.state.request_id, headers)
+    return problem(error, request.state.request_id, request.url.path, headers)
 
 
 def _methods(routes: Sequence[BaseRoute], request: Request) -> set[str]:

@@ -80,11 +80,11 @@ async def bought_with(herd: Herd, key: KeyRecord, idempotency_key: str, digest: 
 
 
 async def submitted(
-    herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None
+    herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None, *, attended: bool = False
 ) -> tuple[Accepted, ModelState, Ask]:
     """Check, render, price and submit; priced again where the list changed meanwhile.
 
-    The job, its model, and what was asked for.
+    The job, its model, and what was asked for. `attended`: it is cancelled unless its presence is kept.
     """
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
@@ -108,6 +108,7 @@ async def submitted(
             chain_key=herd.chain_key,
             webhook=webhook,
             idempotency_key=idempotency_key,
+            presence_ms=herd.settings.presence_ms if attended else 0,
         )
         try:
             accepted = await _sent(herd, ask)

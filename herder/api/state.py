@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from herder.api.attendance import Attendance
 from herder.api.known_keys import KnownKeys
 from herder.api.market import Market
 from herder.api.metrics import Metrics
@@ -60,6 +61,7 @@ class Herd:
     batches: Batches = field(init=False)
     feeder: Feeder = field(init=False)
     keys: KnownKeys = field(init=False)
+    attendance: Attendance = field(init=False)
     batches_open: int = 0  # whose bodies are being read or worked on here
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class Herd:
         self.batches = Batches(self.broker)
         self.feeder = Feeder(self.batches)
         self.keys = KnownKeys(self.ledger)
+        self.attendance = Attendance(self.broker)
 
 
 def herd_of(request: Request) -> Herd:

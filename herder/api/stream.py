@@ -13,13 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from herder.api.frames import PING, RETRY, START, Frame, frame, place_of, rung
+from herder.api.frames import START, Frame, place_of, rung
 from herder.api.lines import Lines
 from herder.api.market import Market
 from herder.api.metrics import Metrics
 from herder.api.parting import Parted, told_of
-from herder.api.shapes import Job
-from herder.api.shown import job_fields
+from herder.api.tellers import EVENTS, Teller
 from herder.broker import Broker
 from herder.doorbell import MISSED, Doorbell
 from herder.errors import RedisUnavailable
@@ -63,12 +62,13 @@ class _Page:
 class Stream:
     """One reader of one job. `frames` is what it is sent; the rest is for `streams`, the doorbell and the line."""
 
-    def __init__(self, around: Around, record: JobRecord, after: str | None) -> None:
+    def __init__(self, around: Around, record: JobRecord, after: str | None, teller: Teller = EVENTS) -> None:
         self._around = around
+        self._teller = teller
         self._clock = asyncio.get_running_loop().time
         self.account, self.job_id, self.model = record.account, record.job_id, record.model
         self.channels = (around.broker.keys("job_bell", record.job_id),)
-        self._parted = Parted(record.marks, told_of(after) if after else 0)
+        self._parted = Parted(record.marks, told_of(after) if after else 0, teller)
         self._known = place_of(after) if after else START  # the reader has had this and all before it
         self._after, self._place = "-", START
         if after and self._parted.whole:
@@ -93,7 +93,7 @@ class Stream:
     async def frames(self) -> AsyncIterator[bytes]:
         """Frames, as many at once as there are; ends with the job, or when the herder stops."""
         try:
-            yield RETRY
+            yield self._teller.opening
             self._saying_since = None
             await self._around.bell.add(self)
             if self._watched and self._known > START:  # else once the log has said where it stood at first
@@ -103,7 +103,10 @@ class Stream:
                     self._saying_since = self._clock()
                     yield said
                     self._saying_since, self._said_at = None, self._clock()
-                elif self.ended or self._around.stopping.is_set():
+                elif self.ended or self._teller.over:
+                    return
+                elif self._around.stopping.is_set():
+                    yield self._teller.stopped()
                     return
                 else:
                     await self._wait()
@@ -132,7 +135,7 @@ class Stream:
         if self._moved and not self.ended:
             said.append(self._moved)
         elif self._ping and not said:
-            said.append(PING)
+            said.append(self._teller.ping)
         self._moved, self._ping = b"", False
         return b"".join(said)
 
@@ -144,11 +147,7 @@ class Stream:
             heard = rung(message) if message != MISSED else None
             if isinstance(heard, Frame):
                 if heard.place > self._place:
-                    body = (
-                        heard.body
-                        if self._parted.whole
-                        else self._parted.tokens(heard.event_id, heard.fields)
-                    )
+                    body = self._parted.rung(heard)
                     if heard.place > self._known:
                         said.append(body)
                     self._place, self._after = heard.place, heard.event_id
@@ -198,17 +197,14 @@ class Stream:
             position = int(fields["position"])
             if self._watched and place_of(event.event_id) > self._known:
                 self._around.lines.watch(self, position)
-            return self._queued(position, page.eta_ms, event.event_id)
+            return self._teller.queued(self.job_id, position, page.eta_ms, event.event_id)
         self._watched = False
         self._around.lines.forget(self)
         if kind is EventKind.DONE:
             self.ended = True
-            return self._parted.rest() + _last(event, page.record)
+            return self._parted.rest() + self._teller.last(event, page.record)
         self._parted.void()
-        return frame(kind.value, {"attempt": int(fields["attempt"])}, event.event_id)
-
-    def _queued(self, position: int, eta_ms: int | None, event_id: str | None) -> bytes:
-        return frame("queued", {"job_id": self.job_id, "position": position, "eta_ms": eta_ms}, event_id)
+        return self._teller.begun(kind, int(fields["attempt"]), event.event_id)
 
     # --- what wakes it -----------------------------------------------------------------------------------
 
@@ -228,7 +224,7 @@ class Stream:
     def stands(self, position: int, eta_ms: int | None) -> None:
         """The line's: it has moved."""
         if self._watched:
-            self._moved = self._queued(position, eta_ms, None)
+            self._moved = self._teller.queued(self.job_id, position, eta_ms, None)
             self._wake()
 
     def looked_after(self, now: float, ping_s: float, send_s: float) -> None:
@@ -265,12 +261,3 @@ class Stream:
     def _wake(self, *_: Any) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def _last(event: Event, record: JobRecord | None) -> bytes:
-    """`done` or `error`: the job as it is read. A record that expired this instant is not said, and cannot be."""
-    if record is None:
-        return b""
-    job = Job.model_validate(job_fields(record, None, None))
-    kind = "error" if record.status is Status.FAILED else "done"
-    return frame(kind, job.model_dump(mode="json"), event.event_id)

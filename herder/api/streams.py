@@ -14,6 +14,7 @@ from herder.api.lines import Lines
 from herder.api.market import Market
 from herder.api.metrics import Metrics
 from herder.api.stream import Around, Stream
+from herder.api.tellers import EVENTS, Teller
 from herder.broker import Broker
 from herder.doorbell import Doorbell
 from herder.errors import NotFound, Overloaded, RedisUnavailable
@@ -52,9 +53,9 @@ class Streams:
         finally:
             self._reserved -= 1
 
-    def open(self, record: JobRecord, after: str | None) -> Stream:
-        """A stream of this job's events after an id of its log; to be closed."""
-        stream = Stream(self._around, record, after)
+    def open(self, record: JobRecord, after: str | None, teller: Teller = EVENTS) -> Stream:
+        """A stream of this job's events after an id of its log, in the words of its teller; to be closed."""
+        stream = Stream(self._around, record, after, teller)
         self._open.add(stream)
         self._around.metrics.streams.inc()
         if self._task is None or self._task.done():

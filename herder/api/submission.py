@@ -165,6 +165,7 @@ def ask_of(
     chain_key: bytes,
     webhook: Webhook | None = None,
     idempotency_key: str | None = None,
+    presence_ms: int = 0,
 ) -> Ask:
     """The job, with an id."""
     brief = brief_for(body, prompt.text, prompt.schema)
@@ -187,6 +188,7 @@ def ask_of(
         idempotency_key=idempotency_key,
         request_hash="" if idempotency_key is None else request_hash(body),
         webhook=webhook,
+        presence_ms=presence_ms,
     )
 
 

@@ -15,7 +15,7 @@ CLI = CLIENT + "cli/"
 LEAVES = frozenset({
     "brief", "choices", "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
     "scripts", "broker", "replies", "reads", "records", "doorbell", "ledger", "prompts", "reasoning", "logs",
-    "schema_tree", "schema_numbers", "pieces", "gpus", "templates", "child", "broker_settings", "line", "sources",
+    "schema_tree", "schema_numbers", "pieces", "gpus", "templates", "child", "broker_settings", "dialect_settings", "line", "sources",
 })  # fmt: skip
 
 NOT_FOR_CLIENTS = frozenset(
@@ -25,7 +25,7 @@ NOT_FOR_CLIENTS = frozenset(
 # One library, one owner: the files (or folders, with a slash) of the three packages that may import it.
 OWNERS: dict[str, tuple[str, ...]] = {
     "arq": ("herder/courier.py",),
-    "fastapi": ("herder/app.py", "herder/api/"),
+    "fastapi": ("herder/app.py", "herder/api/", "herder/dialects/"),
     "httpcore": ("herder/egress.py",),
     "huggingface_hub": ("worker/models.py",),
     "jsonschema_rs": ("worker/answers.py",),
@@ -35,7 +35,12 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "llguidance": ("worker/grammar.py", "herder/schemas_child.py"),
     "numpy": ("worker/llama.py", "worker/batch.py", "worker/sampling.py", "worker/grammar.py"),
     "prometheus_client": ("herder/api/metrics.py",),
-    "pydantic_settings": ("herder/settings.py", "herder/broker_settings.py", "herder/sources.py"),
+    "pydantic_settings": (
+        "herder/settings.py",
+        "herder/broker_settings.py",
+        "herder/dialect_settings.py",
+        "herder/sources.py",
+    ),
     # The broker is one class in two files; the embedded server is asked whether it is there.
     "redis": (
         "herder/broker.py",
