@@ -41,8 +41,10 @@ _sleep = asyncio.sleep
 class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
     """A herd, seen by one account. Safe to share between tasks; close it, or use it in an `async with`.
 
-    >>> async with AsyncHerder("https://herd.example", api_key="hk_…") as herder:
+    >>> async with AsyncHerder() as herder:
     ...     job = await herder.run("What is a chatbot?", tokens=40)
+    >>> job.text
+    'A chatbot is a computer program that talks with people in everyday language.'
 
     A task that is cancelled while it waits leaves its job alive; `cancel` ends it.
 
@@ -98,6 +100,8 @@ class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
         """Pay for a prompt (or a chat) and return at once; `.balance` is what is left.
 
         >>> job = await herder.submit("What is a chatbot?", tokens=40, multiplier=1.5)
+        >>> job.fee
+        75
         >>> job = await herder.submit([{"role": "user", "content": "Hello"}], tokens=40, model="herd-tiny", max_fee=100)
         """
         return await self._call(_calls.submit(_calls.ask(prompt, tokens, options), idempotency_key))
@@ -131,6 +135,8 @@ class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
         """Submit and wait; the job has an answer, or JobFailed, JobCancelled, JobExpired or WaitTimeout is raised.
 
         >>> job = await herder.run("What is a chatbot?", tokens=40)
+        >>> job.text
+        'A chatbot is a computer program that talks with people in everyday language.'
         """
         body = _calls.ask(prompt, tokens, options)
         return await self._perform(_calls.running(body, idempotency_key, self.url, self._patience, timeout))
@@ -153,6 +159,7 @@ class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
         >>> async for event in herder.stream("What is a chatbot?", tokens=40):
         ...     if isinstance(event, Tokens):
         ...         print(event.text, end="", flush=True)
+        A chatbot is a computer program that talks with people in everyday language.
         """
         body = _calls.ask(prompt, tokens, options)
         return self._stream(

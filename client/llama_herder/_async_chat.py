@@ -33,7 +33,7 @@ WAITS_MAX = 50  # at once: half of the connections
 class AsyncChat(Dialogue):
     """A conversation that remembers what was said; not for two tasks at once.
 
-    >>> chat = AsyncChat(async_herder, system="Answer in one sentence.")
+    >>> chat = AsyncChat(herder, system="Answer in one sentence.")
     >>> await chat.say("What is a chatbot?")
     'A chatbot is a computer program that talks with people in everyday language.'
 
@@ -70,7 +70,7 @@ class AsyncChat(Dialogue):
     ) -> AsyncEventStream:
         """The same as it comes: the events of `AsyncHerder.stream`.
 
-        >>> async with AsyncChat(async_herder).stream("What is a chatbot?") as events:
+        >>> async with AsyncChat(herder).stream("What is a chatbot?") as events:
         ...     async for event in events:
         ...         if isinstance(event, Tokens):
         ...             print(event.text, end="")
@@ -113,7 +113,7 @@ class AsyncChatCalls:
     ) -> Job:
         """The answer to a chat, as `run` gives it. `AsyncChat` keeps the history for you.
 
-        >>> job = await async_herder.chat([{"role": "user", "content": "What is a chatbot?"}])
+        >>> job = await herder.chat([{"role": "user", "content": "What is a chatbot?"}])
         >>> job.message["role"]
         'assistant'
         """
@@ -144,7 +144,7 @@ class AsyncChatCalls:
     ) -> Any:
         """The answer itself: text, or with an `output_type` a dict of this form, or an object of a pydantic model.
 
-        >>> answer = await async_herder.generate("How old are you?", output_type={"age": "int"})
+        >>> answer = await herder.generate("How old are you?", output_type={"age": "int"})
         >>> type(answer["age"])
         <class 'int'>
 
@@ -164,8 +164,8 @@ class AsyncChatCalls:
     ) -> asyncio.Task[None]:
         """Call (or await) `callback(job)` once the job has an answer; returns the task that waits.
 
-        >>> job = await async_herder.submit("What is a chatbot?", tokens=40)
-        >>> waiting = async_herder.on_answer(job, lambda job: print(job.text))
+        >>> job = await herder.submit("What is a chatbot?", tokens=40)
+        >>> waiting = herder.on_answer(job, lambda job: print(job.text))
         >>> await waiting
         A chatbot is a computer program that talks with people in everyday language.
 
@@ -176,7 +176,7 @@ class AsyncChatCalls:
         job_id = _calls.id_of(job)
         if len(self._answers) >= WAITING_MAX:
             raise InvalidRequest(f"{WAITING_MAX} answers are waited for already: for more, take `map`")
-        task = asyncio.create_task(self._told(job_id, callback, on_error))
+        task = asyncio.get_running_loop().create_task(self._told(job_id, callback, on_error))
         self._answers[task] = job_id
         task.add_done_callback(lambda ended: self._answers.pop(ended, None))
         return task
@@ -186,7 +186,7 @@ class AsyncChatCalls:
     ) -> AsyncIterator[T]:
         """All of a list, read page by page as the loop goes on.
 
-        >>> async for job in async_herder.every(async_herder.jobs):
+        >>> async for job in herder.every(herder.jobs):
         ...     assert job.id.startswith("job_")
 
         `listing` is a call that gives a Page; what stands behind it is passed on.

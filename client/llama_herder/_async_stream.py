@@ -21,6 +21,9 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     >>> async with herder.stream("What is a chatbot?", tokens=40) as events:
     ...     async for event in events:
+    ...         last = event
+    >>> last.job.status
+    'succeeded'
     """
 
     def __init__(self, events: AsyncGenerator[Event, None]) -> None:

@@ -41,8 +41,9 @@ _sleep = time.sleep
 class Herder(BatchCalls, ChatCalls):
     """A herd, seen by one account. Safe to share between threads; close it, or use it in a `with`.
 
-    >>> with Herder("https://herd.example", api_key="hk_…") as herder:
+    >>> with Herder() as herder:
     ...     print(herder.run("What is a chatbot?", tokens=40).text)
+    A chatbot is a computer program that talks with people in everyday language.
 
     `url` defaults to HERDER_URL, then to http://127.0.0.1:8080; `api_key` to HERDER_API_KEY. `timeout` is seconds
     without a sign of life from the herder; `tries` how often a call is tried where trying again is safe.
@@ -96,6 +97,8 @@ class Herder(BatchCalls, ChatCalls):
         """Pay for a prompt (or a chat) and return at once; `.balance` is what is left.
 
         >>> job = herder.submit("What is a chatbot?", tokens=40, multiplier=1.5)
+        >>> job.fee
+        75
         >>> job = herder.submit([{"role": "user", "content": "Hello"}], tokens=40, model="herd-tiny", max_fee=100)
         """
         return self._call(_calls.submit(_calls.ask(prompt, tokens, options), idempotency_key))
@@ -129,6 +132,7 @@ class Herder(BatchCalls, ChatCalls):
         """Submit and wait; the job has an answer, or JobFailed, JobCancelled, JobExpired or WaitTimeout is raised.
 
         >>> herder.run("What is a chatbot?", tokens=40).text
+        'A chatbot is a computer program that talks with people in everyday language.'
         """
         body = _calls.ask(prompt, tokens, options)
         return self._perform(_calls.running(body, idempotency_key, self.url, self._patience, timeout))
@@ -151,6 +155,7 @@ class Herder(BatchCalls, ChatCalls):
         >>> for event in herder.stream("What is a chatbot?", tokens=40):
         ...     if isinstance(event, Tokens):
         ...         print(event.text, end="", flush=True)
+        A chatbot is a computer program that talks with people in everyday language.
         """
         body = _calls.ask(prompt, tokens, options)
         return self._stream(

@@ -24,8 +24,11 @@ class BatchResults(Iterator[BatchResult]):
     `batch` is the batch as it was accepted, once `map` has submitted it. Leaving the loop cancels nothing,
     unless it was asked for with `cancel_on_exit`.
 
-    >>> with herder.map(["1 + 1 =", "1 + 2 ="], tokens=8) as results:
+    >>> with herder.map(["What is a chatbot?", "What is a llama?"], tokens=40) as results:
     ...     for result in results:
+    ...         print(result.index, result.text)
+    0 A chatbot is a computer program that talks with people in everyday language.
+    1 A llama is a woolly animal from South America that carries loads and lives in herds.
     """
 
     batch: Batch | None = None
@@ -109,8 +112,10 @@ class BatchCalls:
 
         `cursor` is that of the last result already seen; without `follow` it ends with what there is now.
 
+        >>> batch = herder.batch([{"custom_id": "row-1", "prompt": "What is a llama?"}], tokens=40)
         >>> for result in herder.batch_results(batch):
-        ...     print(result.custom_id, result.text)
+        ...     print(result.custom_id, result.status)
+        row-1 succeeded
         """
         flow = _batch_results.results(id_of(batch), cursor, follow, self.url, self._patience)
         found = BatchResults()
@@ -134,8 +139,10 @@ class BatchCalls:
         A prompt that failed is a result with an `error`. A loop that is left early leaves the batch running;
         `cancel_on_exit` cancels it then, once the stream is closed.
 
-        >>> for result in herder.map(["1 + 1 =", "1 + 2 ="], tokens=8):
-        ...     print(result.index, result.text)
+        >>> for result in herder.map(["What is a chatbot?", "What is a llama?"], tokens=40):
+        ...     print(result.index, result.captured)
+        0 ...
+        1 ...
         """
         call = _batch_calls.batch(
             prompts,

@@ -21,6 +21,9 @@ class EventStream(Iterator[Event]):
 
     >>> with herder.stream("What is a chatbot?", tokens=40) as events:
     ...     for event in events:
+    ...         last = event
+    >>> last.job.status
+    'succeeded'
     """
 
     def __init__(self, events: Generator[Event, None, None]) -> None:

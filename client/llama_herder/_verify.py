@@ -41,7 +41,11 @@ def verify_webhook(
     `whsec_…`, or several of them, while one is being replaced. `now` (seconds since the epoch) may be at most
     `tolerance_s` from the moment of sending. An event may come more than once: its `webhook-id` header is the same.
 
-    >>> event = verify_webhook(request.headers, request.body, secret)
+    >>> try:
+    ...     event = verify_webhook({"Content-Type": "application/json"}, b'{"type": "job.succeeded"}', "whsec_c2VjcmV0")
+    ... except WebhookInvalid as error:
+    ...     print(error.status)
+    400
     """
     if not isinstance(body, bytes | str):
         raise TypeError(f"the body must be the bytes as they came, not a {type(body).__name__}")

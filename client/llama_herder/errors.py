@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 class HerderError(Exception):
     """A call that did not give what was asked for. `str(error)` is one line that says what to do.
 
-    >>> except llama_herder.InsufficientFunds as error:
-    ...     print(error.needed, error.balance)
+    >>> try:
+    ...     herder.run("What is a chatbot?", tokens=40, fee=1)
+    ... except llama_herder.FeeTooLow as error:
+    ...     print(error.code, error.needed)
+    fee_too_low 50
     """
 
     code: str = "internal"
