@@ -98,7 +98,8 @@ async def test_openapi_declares_every_route_error_and_example(front: Front) -> N
     text = str(document)
     for name in re.findall(r"#/components/schemas/(\w+)", text):
         assert name in document["components"]["schemas"]
-    codes = {error.code for error in _leaves(HerderError)} - {"method_not_allowed"}
+    # The last is of other people's APIs, which are documented elsewhere.
+    codes = {error.code for error in _leaves(HerderError)} - {"method_not_allowed", "answer_failed"}
     for code in codes:
         assert f"'{code}'" in text, f"{code} is declared nowhere"
     assert document["components"]["schemas"]["JobRequest"]["properties"]["tokens"]["maximum"] == 8_192
