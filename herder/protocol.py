@@ -43,6 +43,7 @@ class Ask:
     the prompt's longer and longer beginnings, by which a worker that still holds one is found; `marks` is how reasoning
     is told from the rest of the answer, as `reasoning` writes it. With `presence_ms` the caller cannot come back: where
     no herder says for so long that they still wait (`Broker.present`), the job is cancelled. 0: it runs all the same.
+    `run` is the run of a module that it belongs to, as `herder.api.runs` writes it.
     """
 
     job_id: str
@@ -63,6 +64,7 @@ class Ask:
     request_hash: str = ""
     webhook: Webhook | None = None
     presence_ms: int = 0
+    run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -275,3 +277,4 @@ class JobRecord:
     custom_id: str | None = None
     marks: str | None = None
     typed: bool = False
+    run: str | None = None

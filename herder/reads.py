@@ -269,4 +269,5 @@ def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:
         custom_id=fields.get("custom_id"),
         marks=fields.get("marks"),
         typed="typed" in fields,
+        run=fields.get("run"),
     )

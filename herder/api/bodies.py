@@ -104,6 +104,11 @@ class Offer(SamplingOptions, ChatOptions, FormOptions):
         """The stop strings."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
+    @property
+    def module_run(self) -> str | None:
+        """What the job's record keeps of the run of a module that it is; None where it is none."""
+        return None
+
 
 _XOR: dict[str, Any] = {
     "oneOf": [

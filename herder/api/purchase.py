@@ -56,6 +56,7 @@ def record_of(ask: Ask, accepted: Accepted) -> JobRecord:
         webhook_url=ask.webhook.url if ask.webhook is not None else None,
         marks=ask.marks,
         typed=ask.brief.schema is not None,
+        run=ask.run,
     )
 
 

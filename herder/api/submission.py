@@ -189,6 +189,7 @@ def ask_of(
         request_hash="" if idempotency_key is None else request_hash(body),
         webhook=webhook,
         presence_ms=presence_ms,
+        run=body.module_run,
     )
 
 
