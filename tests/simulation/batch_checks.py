@@ -12,7 +12,7 @@ NUMBERS = (
     "total", "refused", "fed", "running", "succeeded", "failed", "cancelled", "expired", "ended", "tokens",
     "completion_tokens", "base", "fee", "hold", "unfed_fee", "captured", "refunded", "created_ms",
 )  # fmt: skip
-FIELDS = (*NUMBERS, "account", "status", "cancel", "ended_ms", "webhook_url", "purged")
+FIELDS = (*NUMBERS, "account", "status", "cancel", "ended_ms", "webhook_url", "purged", "presence_ms")
 
 
 def look(world: World) -> Look:
@@ -76,6 +76,8 @@ def _predicted(batch: Batch) -> dict[str, str]:
         fields["ended_ms"] = str(batch.ended_ms)
     if c.webhook:
         fields["webhook_url"] = c.webhook.url
+    if c.presence_ms:
+        fields["presence_ms"] = str(c.presence_ms)
     if batch.purged:
         fields["purged"] = str(batch.purged)
     return fields

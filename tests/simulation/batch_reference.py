@@ -78,6 +78,7 @@ class BatchReference:
         self.batches[c.batch] = Batch(c, items, len(stored), reference.now)
         if c.idempotency_key is not None:
             reference.remembered[name] = (c.request_hash, c.batch)
+        reference.presence.begin(c.batch, c.presence_ms)
         return "OK", c.batch
 
     def abandon(self, account: str, name: str) -> str:
@@ -171,6 +172,7 @@ class BatchReference:
         batch.results.append(job.index)
         if len(batch.results) == batch.charge.total:
             batch.ended_ms, batch.waiting = self._all.now, False
+            self._all.presence.end(batch.charge.batch)
             self._all.counts["batches ended"] += 1
             self._all.counts["batches ended by cancelling"] += batch.cancel
             self._all.tell(

@@ -17,7 +17,7 @@ from herder.errors import (
     UnknownModel,
 )
 from herder.pricing import MILLI, base_fee, bid_fee
-from tests.simulation import endpoints
+from tests.simulation import endpoints, herders
 from tests.simulation.states import expect
 from tests.simulation.world import ACCOUNTS, ANSWERS, CHAINS, MODEL, RICH, Draft, World
 
@@ -102,6 +102,7 @@ async def _draft(world: World) -> Draft:
     charge = Charge(
         batch=batch, account=account, key_id="key", models=(MODEL,), total=0, refused=0, tokens=0, base=0, fee=0,
         set_prompt_fee=0, fee_per_token=0, price_version=0, webhook=webhook,
+        presence_ms=rng.choice(herders.PRESENCES_MS),
     )  # fmt: skip
     if world.chance(0.3):
         key, body = f"idem{rng.randrange(12)}", f"batch{rng.randrange(2)}"
@@ -198,6 +199,8 @@ async def _charge(world: World, draft: Draft, given: Charge) -> str:
         given.batch,
     )
     world.count(f"charge {said}")
+    if given.presence_ms and said in ("OK", "REPLAY"):
+        herders.hold(world, batch)
     world.count("charged in part" if said == "OK" and given.refused else "-")
     expect(said, word, f"charge {given.batch}")
     return said
@@ -261,4 +264,6 @@ async def abandon(world: World) -> None:
         said = "UNKNOWN"
     world.note(f"abandon {batch} by {account}: {said} {word}", batch)
     world.count(f"abandon {word}")
+    if world.chance(0.5):
+        herders.hang_up(world, batch)
     expect(said, "UNKNOWN" if word == "UNKNOWN" else "OK", f"abandon {batch}")

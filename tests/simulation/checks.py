@@ -21,6 +21,7 @@ LIVING = frozenset(kind.pattern.partition(":")[0] for kind in TABLE.values() if 
 FIELDS = (
     "status", "attempt", "hold", "worker", "cancel", "company", "alone", "captured", "refunded", "text", "batch",
     "batch_index", "skips", "custom_id", "webhook_url", "webhook_endpoint",
+    "presence_ms",
 )  # fmt: skip
 
 
@@ -63,12 +64,13 @@ def _jobs(world: World) -> Look:
 
 
 def _places(world: World) -> Look:
-    """Time, the line, the leases, the workers' hands, the callback queue."""
+    """Time, the line, the leases, the workers' hands, the presences, the callback queue."""
     keys, reference = world.broker.keys, world.reference
 
     def compare(said: list[Any]) -> None:
-        now, queue, leases, callbacks, *in_hands = said
+        now, queue, leases, callbacks, presence, *in_hands = said
         expect(int(now or 0), reference.now, "time")
+        expect(_scores(presence), reference.presence.until, "who is present until when")
         _check_places(world, queue, leases, in_hands)
         expect(callbacks, len(reference.callbacks), "callbacks on their queue")
 
@@ -77,6 +79,7 @@ def _places(world: World) -> Look:
         ["ZRANGE", keys("queue", MODEL), "0", "-1"],
         ["ZRANGE", keys("leases"), "0", "-1", "WITHSCORES"],
         ["XLEN", keys("callbacks")],
+        ["ZRANGE", keys("presence"), "0", "-1", "WITHSCORES"],
         *(["SMEMBERS", keys("worker_jobs", worker)] for worker in world.workers),
     ]
     return commands, compare
@@ -107,11 +110,15 @@ def _check_places(world: World, queue: list[bytes], leases: list[bytes], in_hand
     line = Counter(member.decode().partition(":")[2] for member in queue)
     queued = (job.ask for job in reference.queued())
     expect(line, Counter("#".join([ask.job_id, *ask.chain[:1]]) for ask in queued), "the line")
-    lapse = {job.decode(): int(float(at)) for job, at in zip(leases[::2], leases[1::2], strict=True)}
-    expect(lapse, {job.ask.job_id: job.lease_until for job in reference.running()}, "the leases")
+    expect(_scores(leases), {job.ask.job_id: job.lease_until for job in reference.running()}, "the leases")
     for worker, jobs in zip(world.workers, in_hands, strict=True):
         held = {job.ask.job_id for job in reference.running(worker)}
         expect({job.decode() for job in jobs}, held, f"the jobs in the hands of {worker}")
+
+
+def _scores(flat: list[bytes]) -> dict[str, int]:
+    """A zset of times."""
+    return {name.decode(): int(float(at)) for name, at in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def _check_money(world: World, accounts: list[list[bytes]], books: list[bytes | None]) -> None:
@@ -156,6 +163,7 @@ def _predicted(job: Job) -> tuple[bytes | None, ...]:
         text(job.custom_id) if job.custom_id else None,
         text(webhook.url) if webhook else None,
         text(webhook.endpoint) if webhook else None,
+        text(job.ask.presence_ms) if job.ask.presence_ms else None,
     )  # fmt: skip
 
 

@@ -26,9 +26,10 @@ async def sweep(world: World) -> None:
 
 
 async def pass_time(world: World) -> None:
-    """Mostly a little; at times past the lease, or a jump of the server's clock either way."""
+    """Mostly a little; at times past the lease (what died alone may hang); or the server's clock jumps either way."""
     rng, lease_ms = world.rng, world.broker.settings.lease_ms
-    kind = rng.choices(("little", "lease", "back", "forward"), (20, 6, 1, 1))[0]
+    hangs = any(job.blame_alone for job in world.reference.running())
+    kind = rng.choices(("little", "lease", "back", "forward"), (20, 20 if hangs else 6, 1, 1))[0]
     ms = {
         "little": rng.randint(1, 2_000),
         "lease": lease_ms + rng.randint(0, lease_ms),

@@ -18,7 +18,7 @@ from herder.errors import (
 )
 from herder.pricing import MILLI, Terms, base_fee, bid_fee
 from herder.protocol import Ask
-from tests.simulation import endpoints
+from tests.simulation import endpoints, herders
 from tests.simulation.states import expect
 from tests.simulation.world import ACCOUNTS, ANSWERS, CHAINS, MODEL, RICH, World
 
@@ -53,6 +53,7 @@ def make_ask(world: World) -> Ask:
         price_version=world.prices.version,
         kv_tokens=tokens + 5,
         chain=rng.choice(CHAINS) if world.chance(0.8) else (),
+        presence_ms=rng.choice(herders.PRESENCES_MS),
     )
     if ask.terms.fee > RICH and world.chance(0.7):
         ask = replace(ask, account="whale")
@@ -104,6 +105,8 @@ async def _submit(world: World, ask: Ask) -> None:
         job_id,
     )
     world.count(f"submit {said}")
+    if ask.presence_ms and said in ("OK", "REPLAY"):
+        herders.hold(world, job_id)
     expect(said, word, f"submit {ask.job_id}")
 
 

@@ -75,6 +75,21 @@ JOBS = (
     Mutant("lease-ignores-room", "lease", "job.kv > kv_free or "),
     Mutant("clock-runs-back", "sweep", "if raw >= now then", "if true then"),
     Mutant("sweep-no-grace", "sweep", "if NOW >= grace_until then", "if true then"),
+    # Whose callers are still there.
+    Mutant("submit-no-presence", "submit", "if A.presence_ms then call('ZADD', K.presence(), int(NOW + A.presence_ms),"
+           " subject) end"),
+    Mutant("present-puts-back-what-ended", "present", "if call('ZSCORE', K.presence(), name) then",
+           "if call('HGET', K.job(name), 'presence_ms') then"),
+    Mutant("present-renews-nothing", "present", "call('ZADD', K.presence(), int(NOW + call('HGET', key,"
+           " 'presence_ms')), name)"),
+    Mutant("present-says-nothing", "present", "gone[#gone + 1] = name"),
+    Mutant("finish-keeps-presence", "settle", "if job.presence_ms then call('ZREM', K.presence(), job.id) end"),
+    Mutant("sweep-no-grace-for-callers", "sweep", "if NOW >= present_until then", "if true then"),
+    Mutant("sweep-grace-for-callers-of-a-lease", "sweep", "NOW + A.presence_ms", "NOW + A.lease_ms"),
+    Mutant("sweep-cancels-who-is-there", "sweep", "K.presence(), '-inf', NOW,", "K.presence(), '-inf', '+inf',"),
+    Mutant("sweep-cancels-without-limit", "sweep", "A.limit - lapsed", "-1"),
+    Mutant("sweep-flags-again-and-again", "sweep", "    call('ZREM', K.presence(), name)\n"),
+    Mutant("sweep-flags-none", "sweep", "call('HSET', K.job(job.id), 'cancel', 1)"),
     # Whom a lease takes.
     Mutant("lease-counts-no-skips", "lease", "call('HINCRBY', K.job(job.id), 'skips', passed)"),
     Mutant("lease-passes-for-ever", "lease", " and job.skips < A.skips_max then\n    near", " then\n    near"),
@@ -138,6 +153,13 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
            "  local _ = (K.callbacks() .. '' == '') and call('XADD', K.callbacks(), '*', 'batch', job.batch,"),
     Mutant("item-tells-the-default", "settle", "if thing.batch then return {} end"),
     Mutant("batch-still-waits", "abandon", "call('ZADD', K.batches(), seen[2], batch)"),
+    Mutant("abandon-twice", "abandon", "if seen[1] == '1' then return end"),
+    # Whose callers are gone.
+    Mutant("charge-no-presence", "charge", "if A.presence_ms then call('ZADD', K.presence(), int(NOW + A.presence_ms),"
+           " subject) end"),
+    Mutant("present-no-batches", "present", "string.sub(name, 1, 6) == 'batch_'", "false"),
+    Mutant("end-item-keeps-presence", "settle", "if batch[4] then call('ZREM', K.presence(), job.batch) end"),
+    Mutant("sweep-abandons-no-batch", "sweep", "then abandon(name) else", "then else"),
     # Forgotten in steps.
     Mutant("purge-leaves-items", "sweep", "    call('DEL', K.job(id), K.events(id))\n  end\n  if upto",
            "  end\n  if upto"),

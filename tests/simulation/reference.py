@@ -14,6 +14,7 @@ from herder.protocol import Ask, Chunk, Lease, Outcome, Settlement, Webhook
 from herder.settings import Settings
 from tests.simulation.batch_reference import BatchReference
 from tests.simulation.line import Line
+from tests.simulation.presence_reference import PresenceReference
 from tests.simulation.states import Account, Job, Time, Told, expect
 from tests.simulation.webhook_reference import WebhookReference, webhook_told
 
@@ -29,6 +30,7 @@ class Reference(Time):
         self.batches = BatchReference(self)
         self.line = Line(self, s)
         self.webhooks = WebhookReference(self, s)
+        self.presence = PresenceReference(self, s)
         self.accounts: dict[str, Account] = {}
         self.jobs: dict[str, Job] = {}
         self.forgotten: dict[str, Job] = {}
@@ -105,6 +107,7 @@ class Reference(Time):
         account.held += ask.terms.fee
         self.jobs[ask.job_id] = Job(ask, hold=ask.terms.fee, joined_ms=self.now)
         self.rows["a"] += 1
+        self.presence.begin(ask.job_id, ask.presence_ms)
         if ask.idempotency_key is not None:
             self.remembered[name] = (ask.request_hash, ask.job_id)
         return "OK", ask.job_id
@@ -131,6 +134,7 @@ class Reference(Time):
         account.available += job.hold - capture
         self.revenue += capture
         job.captured, job.hold, job.ended_ms = capture, 0, self.now
+        self.presence.end(job.ask.job_id)
         item = job.batch is not None
         self.tell(job.ask.job_id, job.ask.account, job.status.value, job.ask.webhook, item=item)
         if item:
@@ -267,6 +271,7 @@ class Reference(Time):
         """(lapsed, quarantined), the longest lapsed first; then forgets what ended long ago."""
         if run_id != self.run_id:
             self.grace_until = self.now + self.lease_ms if self.run_id is not None else 0
+            self.presence.restart(first=self.run_id is None)
             self.run_id = run_id
         lapsed = sorted(
             (job for job in self.running() if job.lease_until <= self.now),
@@ -276,6 +281,7 @@ class Reference(Time):
             self.counts["lapse put off after a restart"] += len(lapsed)
             lapsed = []
         failed = [self._lapse(job, "i1", "f", "g", 1.0) for job in lapsed]
+        self.presence.sweep(limit - len(lapsed))
         left = limit  # jobs and items of batches together
         for ended_ms, entry in self.ended():
             if ended_ms > self.now - self.result_ttl_ms or left == 0:

@@ -11,7 +11,7 @@ from herder.broker import connect
 from herder.clock import SimulatedClock
 from herder.lifecycle import TABLE
 from herder.settings import Settings
-from tests.simulation import batchers, checks, chores, clients, couriers, endpoints, peace, workers
+from tests.simulation import batchers, checks, chores, clients, couriers, endpoints, herders, peace, workers
 from tests.simulation.world import World
 
 FULL_CHECK_EVERY = 100
@@ -30,6 +30,8 @@ OPERATIONS: dict[Operation, int] = {
     workers.settle: 15,
     workers.release: 5,
     workers.vanish: 1,
+    herders.attend: 8,
+    herders.die: 1,
     chores.sweep: 7,
     chores.pass_time: 12,
     chores.restart_redis: 1,
@@ -93,6 +95,10 @@ EXPECTED = (
     "lanes that wait for their turn", "late answers that count", "bodies written: True", "bodies written: False",
     "pending after an attempt", "delivered after an attempt", "dead after an attempt", "endpoints off after 410",
     "delivery forgotten",
+    "presences renewed", "presences renewed late", "presences asked for and gone", "absence forgiven after a restart",
+    "absences left to the next sweep", "absence from a batch", "absence from a batch that is cancelled",
+    "a job ends in presence", "a batch ends in presence", "renewals of presence whose reply is lost",
+    "herders that die with callers",
 )  # fmt: skip
 
 
@@ -119,6 +125,7 @@ def simulation_settings(url: str, prefix: str) -> Settings:
         redis_url=url,
         redis_prefix=prefix,
         lease_ms=10_000,
+        presence_ms=16_000,
         result_ttl_ms=300_000,
         queue_depth_max=12,
         lease_skips_max=3,

@@ -81,6 +81,8 @@ async def _line(world: World) -> list[tuple[str, float]]:
 async def renew(world: World) -> None:
     """A heartbeat for all that it holds, sometimes for what it once held; dropped replies change nothing."""
     worker = _any_worker(world)
+    if _hangs(world, worker):
+        return
     held = [held.pair for held in worker.held.values()]
     if worker.ghosts and world.chance(0.3):
         held.append(world.rng.choice(worker.ghosts).pair)
@@ -143,6 +145,8 @@ async def chunk(world: World) -> None:
 async def settle(world: World) -> None:
     """The end of an attempt: well, in error, cancelled; again because the reply was lost; or long too late."""
     worker = _busy_worker(world)
+    if _hangs(world, worker):
+        return
     rng = world.rng
     if worker.unanswered and world.chance(0.5):
         settlement = worker.unanswered.pop()
@@ -209,12 +213,8 @@ async def _settle(world: World, name: str, settlement: Settlement) -> None:
 
 
 async def release(world: World) -> None:
-    """A worker drains, or its supervisor hands back what the dead child held.
-
-    Often the one whose job was alone in an earlier death: such a one must die twice.
-    """
-    blamed = [job.worker for job in world.reference.running() if job.blame_alone]
-    worker = world.workers[world.rng.choice(blamed)] if blamed and world.chance(0.5) else _any_worker(world)
+    """A worker drains, or its supervisor hands back what the dead child held."""
+    worker = _blamed_worker(world)
     died = world.chance(0.5)
     killed = died and world.chance(0.4)
     pairs = None
@@ -242,7 +242,7 @@ async def _in_hands(world: World, worker: Worker) -> list[tuple[str, int | None]
 
 async def vanish(world: World) -> None:
     """A worker dies with nobody to say so, or sleeps and will speak of its old jobs when it wakes."""
-    worker = _any_worker(world)
+    worker = _blamed_worker(world)
     for job_id in list(worker.held):
         worker.drop(job_id)
     if world.chance(0.5):
@@ -255,6 +255,18 @@ def _busy_worker(world: World) -> Worker:
     """Mostly one that holds something."""
     busy = [worker for worker in world.workers.values() if worker.held]
     return world.rng.choice(busy) if busy and world.chance(0.9) else _any_worker(world)
+
+
+def _hangs(world: World, worker: Worker) -> bool:
+    """A job that has killed a worker alone mostly does it again: this one may never come back to us."""
+    running = world.reference.running(worker.name)
+    return len(running) == 1 and running[0].blame_alone > 0 and world.chance(0.9)
+
+
+def _blamed_worker(world: World) -> Worker:
+    """Often one whose job was alone in an earlier death: such a one must die twice."""
+    blamed = [job.worker for job in world.reference.running() if job.blame_alone]
+    return world.workers[world.rng.choice(blamed)] if blamed and world.chance(0.5) else _any_worker(world)
 
 
 def _any_worker(world: World) -> Worker:

@@ -30,6 +30,7 @@ LOG_LINES = 30
 ACCOUNTS = ("ann", "bob", "cay", "poor", "whale")
 RICH = 10_000_000
 WHALE = 2**52 + 12_345_678_901  # amounts that do not fit the digits of a float's decimal form
+HERDERS = 3
 WORKERS = {"w1": (4, 400), "w2": (2, 1_000), "w3": (1, 200)}  # slots, KV cells
 EACH = """
 local said = {}
@@ -131,6 +132,7 @@ class World:
         self.subjects_taken: list[str] = []  # of every callback that was taken
         self.answers: deque[Answer] = deque(maxlen=5)  # of couriers, which may be given again
         self.drafts: list[Draft] = []
+        self.herders: list[dict[str, None]] = [{} for _ in range(HERDERS)]  # each one's waiting callers
         self.attempts: list[tuple[str, int]] = []  # claimed and not yet answered for
         self.attempts_over: deque[tuple[str, int]] = deque(maxlen=20)
         self.touched: list[str] = []
