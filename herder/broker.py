@@ -198,6 +198,7 @@ class Broker(reads.Reads):
                 {
                     "worker": worker_id, "job": c.job_id, "attempt": c.attempt,
                     "first_index": c.first_index, "token_count": c.token_count, "choice": c.choice,
+                    "logprobs": c.logprobs,
                 },
                 c.text,
             )

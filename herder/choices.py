@@ -57,6 +57,17 @@ def logprobs_text(answers: Sequence[Sequence[TokenChances]]) -> str:
     return _compact(answers)
 
 
+def told_text(chances: Sequence[TokenChances]) -> str:
+    """What is said of tokens while their answer comes: ASCII, so that it is one line for every reader."""
+    return json.dumps(chances, separators=(",", ":"))
+
+
+def told_of(said: str) -> list[TokenChances]:
+    """The chances of the tokens of one event."""
+    found: list[TokenChances] = json.loads(said)
+    return found
+
+
 def logprobs_of(stored: str) -> list[list[TokenChances]]:
     """The chances of each answer's tokens."""
     found: list[list[TokenChances]] = json.loads(stored)

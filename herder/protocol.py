@@ -120,7 +120,8 @@ class Chunk:
     """Consecutive tokens of one attempt: the index of the first (from 0), how many, and their text.
 
     Where a job has several answers, `choice` says which of them it belongs to; the index counts the tokens of all, in
-    the order in which they are sent.
+    the order in which they are sent. `logprobs`, of a job that asked for them, are the entries (`choices.told_text`) of
+    the tokens whose own text ends here: of one that is held back they come later, of a stop string's never.
     """
 
     job_id: str
@@ -131,6 +132,7 @@ class Chunk:
     choice: int | None = None
 
 
+    logprobs: str | None = None
 class ChunkReply(StrEnum):
     """OK and REPEAT are fine; CANCEL is fine too but asks to stop; STALE and GAP mean that nothing was written."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from herder.choices import told_text
 from herder.protocol import Chunk, ChunkReply, Settlement
 from worker.sequence import Key, Sequence, settlement_of
 
@@ -54,6 +55,7 @@ class Report:
     def cut(self) -> None:
         """A new chunk for each answer whose text has grown."""
         for answer in self.unreported:
+            chances = answer.shown_chances()
             chunk = Chunk(
                 job_id=answer.lease.job_id,
                 attempt=answer.lease.attempt,
@@ -61,9 +63,11 @@ class Report:
                 token_count=answer.produced - answer.reported_tokens,
                 text=answer.text[answer.reported_chars :],
                 choice=answer.choice if len(self.answers) > 1 else None,
+                logprobs=told_text(chances) if chances else None,
             )
             self.pending.append(chunk)
             answer.reported_tokens, answer.reported_chars = answer.produced, len(answer.text)
+            answer.reported_chances += len(chances)
 
 
 class Outbox:

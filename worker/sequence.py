@@ -57,7 +57,9 @@ class Sequence:
         self.text = ""
         self.reported_tokens = 0
         self.reported_chars = 0
+        self.reported_chances = 0
         self.chances: list[TokenChances] = []
+        self._ends: list[int] = []
         self.again = False
         self._tries = 1
         self._stream = TextStream(lease.brief.stop)
@@ -109,13 +111,22 @@ class Sequence:
             return
         self.tokens.append(token)
         self.produced += 1
+        self.text += self._stream.push(piece)
         if chances is not None:
             self.chances.append(chances)
-        self.text += self._stream.push(piece)
+            # Where its own text ends in the answer's; one that completes a stop string is never all of it shown.
+            self._ends.append(len(self.text) + (1 if self._stream.stopped else self._stream.behind))
         if self._stream.stopped or whole:
             self._end(FinishReason.STOP)
         elif self.produced >= self.lease.tokens:
             self._end(FinishReason.LENGTH)
+
+    def shown_chances(self) -> list[TokenChances]:
+        """The chances of tokens that have not been reported, and whose own text is all in `text`."""
+        first = last = self.reported_chances
+        while last < len(self._ends) and self._ends[last] <= len(self.text):
+            last += 1
+        return self.chances[first:last]
 
     def cancel(self) -> None:
         """Stop here, with the text so far."""
@@ -140,7 +151,7 @@ class Sequence:
         sampling = replace(sampling, seed=sampling.seed + (1 << 96), temperature=warm)
         self.lease = replace(self.lease, brief=replace(self.lease.brief, sampling=sampling))
         self.tokens, self.produced, self.text = self.tokens[: self.prompt_tokens], 0, ""
-        self.chances, self.again = [], False
+        self.chances, self._ends, self.again = [], [], False
         self._tries += 1
         self._stream = TextStream(self.lease.brief.stop)
 

@@ -63,6 +63,11 @@ class TextStream:
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
+    @property
+    def behind(self) -> int:
+        """So many characters more than have been shown must be shown until the last token's text is out."""
+        return len(self._held) + bool(self._decoder.getstate()[0])
+
     def finish(self) -> str:
         """The answer ends here: what was held as a possible stop string was none. A cut character is dropped."""
         held, self._held = self._held, ""

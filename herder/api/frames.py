@@ -47,10 +47,11 @@ def tokens_frame(event_id: str, fields: dict[str, str], reasoning: str = "") -> 
     """An event `tokens`, by far the most frequent one. The numbers are texts in the log and numbers here."""
     thought = f'"reasoning":{json.dumps(reasoning)},' if reasoning else ""
     choice = f'"choice":{fields["choice"]},' if "choice" in fields else ""
+    chances = f',"logprobs":{fields["logprobs"]}' if "logprobs" in fields else ""  # as JSON, in ASCII
     return (
         f"id: {event_id}\nevent: tokens\n"
         f'data: {{"attempt":{fields["attempt"]},"index":{fields["index"]},"count":{fields["count"]},{choice}{thought}'
-        f'"text":{json.dumps(fields["text"])}}}\n\n'
+        f'"text":{json.dumps(fields["text"])}{chances}}}\n\n'
     ).encode()
 
 

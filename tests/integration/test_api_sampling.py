@@ -10,7 +10,7 @@ import pytest
 
 from herder.api.options import BIASES_MAX, SamplingOptions
 from herder.brief import Sampling
-from herder.choices import Choice, choices_text, logprobs_text
+from herder.choices import Choice, choices_text, logprobs_text, told_text
 from herder.pricing import capture
 from herder.protocol import Chunk, ChunkReply, FinishReason, Lease, Outcome, Settlement
 from herder.records import Role
@@ -202,6 +202,24 @@ async def test_log_probabilities_come_with_the_result_and_not_in_lists(front: Fr
     assert choices_in(result) == [answer("é", logprobs=chances[0])]
     (listed,) = (await front.client.get("/v1/jobs")).json()["jobs"]
     assert (listed["result"]["logprobs"], listed["result"]["text"]) == (None, "é")
+
+
+async def test_a_stream_tells_the_log_probabilities_of_its_tokens_in_one_line_of_ascii(front: Front) -> None:
+    job = await front.submit(logprobs=0)
+    lease = await front.lease()
+    entry = {"token": 1, "text": "é\u2028\n", "logprob": -0.5, "top": []}
+    told = told_text([entry])  # type: ignore[list-item]
+    chunks = [
+        Chunk(lease.job_id, lease.attempt, 0, 2, "é\u2028\n", logprobs=told),
+        Chunk(lease.job_id, lease.attempt, 2, 1, "x"),
+    ]
+    await front.herd.broker.chunk("w1", chunks)
+    await front.herd.broker.settle("w1", settled(lease, "é\u2028\nx"))
+    events = (await front.client.get(f"/v1/jobs/{job['id']}/events")).content.split(b"\n\n")
+    first, second = (event for event in events if b"event: tokens" in event)
+    assert json.loads(first.partition(b"data: ")[2])["logprobs"] == [entry]
+    assert first.isascii()
+    assert "logprobs" not in json.loads(second.partition(b"data: ")[2])
 
 
 async def test_more_answers_than_any_worker_has_slots_are_warned_of(front: Front) -> None:

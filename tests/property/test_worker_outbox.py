@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herder.brief import Brief, Sampling
-from herder.choices import choices_of
+from herder.choices import TokenChances, choices_of, told_of
 from herder.pricing import capture
 from herder.protocol import Chunk, ChunkReply, Outcome
 from tests.unit.worker_bench import TERMS, a_lease
@@ -187,3 +187,36 @@ def test_a_stale_attempt_is_forgotten() -> None:
     assert outbox.held == []
     outbox.replied(chunk, ChunkReply.OK)  # a late word on it changes nothing
     assert outbox.held == []
+
+
+def chances_of_byte(byte: int) -> TokenChances:
+    """What is told of a token that is one byte."""
+    text = bytes([byte]).decode("utf-8", "replace")
+    return {"token": byte, "text": text, "logprob": -0.25, "top": []}
+
+
+@given(
+    st.text(alphabet="ab 😀E\n", min_size=1, max_size=30),
+    st.lists(st.tuples(st.integers(0, 6), FATE), max_size=40),
+    st.sampled_from([(), ("E",), ("ab a", "b\n"), ("😀😀",)]),
+)
+def test_the_entries_of_tokens_go_with_the_text_in_which_they_end(
+    said: str, rounds: list[tuple[int, str]], stops: tuple[str, ...]
+) -> None:
+    raw = said.encode()
+    sequence = Sequence(a_lease(tokens=len(raw), stop=stops), [1])
+    outbox, log = Outbox(), Log()
+    outbox.track(sequence)
+    rest = list(raw)
+    for count, fate in [*rounds, (len(raw), "ok"), *[(0, "ok")] * 3]:
+        for _ in range(count):
+            if rest and not sequence.ended:
+                byte = rest.pop(0)
+                sequence.take(byte, bytes([byte]), ends=False, chances=chances_of_byte(byte))
+        send(outbox, log, "ok" if fate == "forgets" else fate)
+        text = "".join(chunk.text for chunk in log.chunks)
+        entries = [each for chunk in log.chunks if chunk.logprobs for each in told_of(chunk.logprobs)]
+        # Every entry of a byte whose character has been told, and none of what is held back or cut off.
+        assert [each["token"] for each in entries] == list(text.encode())
+    assert text == sequence.text
+    assert len(sequence.chances) == sequence.produced
