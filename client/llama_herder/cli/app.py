@@ -14,12 +14,25 @@ import typer.main
 
 from llama_herder._core import one_line
 from llama_herder._http import installed_version
-from llama_herder.cli import account, batch, herd, output, run, server, webhooks
+from llama_herder.cli import account, batch, chat, herd, output, run, server, webhooks
 from llama_herder.cli.output import CannotWrite, Exit, UsageProblem
 from llama_herder.errors import HerderError
 
 CLIENT_COMMANDS = frozenset(
-    {"run", "quote", "batch", "batches", "info", "models", "workers", "jobs", "cancel", "account", "webhooks"}
+    {
+        "run",
+        "chat",
+        "quote",
+        "batch",
+        "batches",
+        "info",
+        "models",
+        "workers",
+        "jobs",
+        "cancel",
+        "account",
+        "webhooks",
+    }
 )
 
 
@@ -37,7 +50,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         if ctx.invoked_subcommand is None:
             print(ctx.get_help())
 
-    for part in (run, batch, herd, account, webhooks):
+    for part in (run, chat, batch, herd, account, webhooks):
         part.register(app)
     server.register(app, arguments, CLIENT_COMMANDS)
     return app

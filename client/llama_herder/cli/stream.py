@@ -8,6 +8,7 @@ says the same again, and otherwise the command fails.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
@@ -118,6 +119,10 @@ class Text:
         rest = job.text[len(self._written) :]
         self._write(rest if job.text.endswith("\n") else rest + "\n")
 
+    def broken_off(self) -> None:
+        """Nothing more will come."""
+        self._end_line_of_terminal()
+
     def _end_line_of_terminal(self) -> None:
         if sys.stdout.isatty() and self._written:
             self._write("" if self._written.endswith("\n") else "\n")
@@ -130,16 +135,28 @@ class Text:
 
 def followed(herder: Herder, job: Job, timeout: float | None, shown: Shown) -> Job:
     """Shows a job's events as they come; the job as it ended, however it ended."""
-    with ExitStack() as line, herder.events(job, timeout=timeout) as events:
+    with herder.events(job, timeout=timeout) as events:
+        return watched(events, job, shown)
+
+
+def watched(
+    events: Iterable[Event], job: Job, shown: Shown, accepted: Callable[[Job], None] | None = None
+) -> Job:
+    """The same of events that are being read; `accepted` is told the job once it is known."""
+    with ExitStack() as line:
         show = line.enter_context(output.progress())
         try:
             for event in events:
                 if isinstance(event, Done):
                     return event.job
+                if isinstance(event, Queued):
+                    job = replace(job, id=event.job_id or job.id, status="queued", position=event.position)
+                    if accepted is not None:
+                        accepted(job)
                 if isinstance(event, Tokens):
                     line.close()
                 elif show is not None and isinstance(event, Queued):
-                    show(replace(job, status="queued", position=event.position))
+                    show(job)
                 elif show is not None and isinstance(event, Started):
                     show(replace(job, status="running"))
                 with output.answer_written(job.id):
