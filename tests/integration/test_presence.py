@@ -189,3 +189,22 @@ async def test_many_names_are_renewed_in_steps_and_none_in_none(
     }
     assert await ring.broker.present([]) == set()
     assert await ring.broker.fetch(ring.broker.redis.zscore(ring.broker.keys("presence"), plain)) is None
+
+
+async def calls(broker: Broker) -> int:
+    """Commands that scripts and clients have sent, but for the one that asks for this number."""
+    stats = await broker.fetch(broker.redis.info("commandstats"))
+    return sum(seen["calls"] for name, seen in stats.items() if name != "cmdstat_info")
+
+
+async def test_a_job_without_presence_costs_no_call_more(ring: Ring) -> None:
+    costs = {}
+    for presence_ms in (0, PRESENCE_MS, 0, PRESENCE_MS):  # the first two load the scripts
+        before = await calls(ring.broker)
+        await ring.submit("ann", presence_ms=presence_ms)
+        lease = await ring.lease_one()
+        submitted = await calls(ring.broker)
+        await ring.settle(lease, 3)
+        costs[presence_ms] = (submitted - before, await calls(ring.broker) - submitted)
+    (submit, settle), (submit_present, settle_present) = costs[0], costs[PRESENCE_MS]
+    assert (submit_present - submit, settle_present - settle) == (1, 1)
