@@ -59,7 +59,7 @@ async def test_a_pipe_is_a_chat_that_remembers(herd: Herd, terminal: Terminal, t
     assert [turn["content"] for turn in json.loads(saved.read_text())] == ["Brief.", "one", "x", "/two", "xx"]
     assert ("Brief." in first, "one" in second, "/two" in second) == (True, True, True)
     assert ("Brief." in third, "one" in third, "two" in third) == (True, False, False)
-    again = terminal("chat", "--messages", str(saved), "--fee", "50", stdin=b"five\n")
+    again = terminal("chat", "--messages", str(saved), "--tokens", "10", "--fee", "50", stdin=b"five\n")
     shown, (read,) = await asyncio.gather(again, answers(herd, 1))
     assert (shown.code, shown.out) == (0, "x\n")
     assert all(word in read for word in ("Brief.", "one", "/two", "xx", "five"))
