@@ -23,7 +23,8 @@ HerderError
 └── Unavailable             503                       nothing wrong with the request: try again
     ├── Overloaded          503 overloaded            no room: the backlog, Redis's memory, open streams
     ├── NoWorker            503 no_worker             no live worker has the model (only by setting)
-    └── RedisUnavailable    503 redis_unavailable     the broker cannot reach Redis
+    ├── RedisUnavailable    503 redis_unavailable     the broker cannot reach Redis
+    └── StoreUnavailable    503 store_unavailable     the store is damaged, or takes no more
 """
 
 from __future__ import annotations
@@ -144,6 +145,10 @@ class NotReady(Unavailable):
 
 class RedisUnavailable(Unavailable):
     code, status, title = "redis_unavailable", 503, "Redis cannot be reached"
+
+
+class StoreUnavailable(Unavailable):
+    code, status, title = "store_unavailable", 503, "The store cannot be used"
 
 
 class SetupError(Exception):
