@@ -138,6 +138,12 @@ class Batches:
         """The job of the item that joined the line last."""
         return await self._broker.job(item_id(record.batch, record.fed - 1)) if record.fed else None
 
+    async def items(self, batch: str, first: int, count: int) -> list[JobRecord | None]:
+        """So many items from an index on, in order; None for one that is not in line yet, or that has gone."""
+        ids = [item_id(batch, index) for index in range(first, first + count)]
+        hashes = await self._broker.hashes_of([("job", job) for job in ids])
+        return [job_record(job, fields) if fields else None for job, fields in zip(ids, hashes, strict=True)]
+
     async def ended_items(
         self, batch: str, first: int, limit: int
     ) -> tuple[int, list[tuple[int, int, JobRecord]]]:

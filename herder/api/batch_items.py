@@ -9,21 +9,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from herder.api.batch_bodies import BatchItem
 from herder.api.batch_reading import SLICE, BatchAsk, Draft
 from herder.api.chats import chat_of
 from herder.api.faults import Faults
 from herder.api.offers import Sale
 from herder.api.options import check_tokens
 from herder.api.state import Herd
-from herder.api.submission import brief_for, fitted, model_of, refuse_without_worker, schema_of
+from herder.api.submission import Prompt, brief_for, fitted, model_of, refuse_without_worker, schema_of
 from herder.batches import Item
 from herder.brief import Brief
 from herder.errors import ContextExceeded, InvalidRequest, UnknownModel
 from herder.pricing import head_start_ms
 from herder.prompts import Chat, without_doubled_bos
-from herder.protocol import Webhook
+from herder.protocol import ModelCard, Webhook
 from herder.records import ModelState
 
+FIT_TRIES = 3  # to find how much room a prompt leaves for an answer
 _NO_METADATA: dict[str, str] = {}
 
 
@@ -90,7 +92,7 @@ async def fitted_items(herd: Herd, ask: BatchAsk) -> tuple[list[Fitted], dict[st
         some = drafts[first : first + SLICE]
         drafts[first : first + SLICE] = [some[0]] * len(some)  # rendered, an item is not kept as it came
         async for rendered in _texts(herd, states, some):
-            item = await _fitted(herd, states[rendered.draft.body.model], rendered, faults)
+            item = await _fitted(herd, states[rendered.draft.body.model], rendered, faults, fit=ask.fit)
             if item is not None:
                 ready.append(item)
         if faults.many:
@@ -147,7 +149,9 @@ async def _texts(
             at += 1
 
 
-async def _fitted(herd: Herd, state: ModelState, rendered: _Rendered, faults: Faults) -> Fitted | None:
+async def _fitted(
+    herd: Herd, state: ModelState, rendered: _Rendered, faults: Faults, *, fit: bool
+) -> Fitted | None:
     draft, text = rendered.draft, rendered.text
     body = draft.body
     if isinstance(text, InvalidRequest):
@@ -155,8 +159,8 @@ async def _fitted(herd: Herd, state: ModelState, rendered: _Rendered, faults: Fa
         return None
     try:
         check_tokens(body, state.card.vocab_size)
-        schema = await schema_of(herd, state.card, body, body.tokens)
-        prompt = await fitted(herd, state.card, rendered.chat, text, body.tokens, n=body.n)
+        prompt, tokens = await _prompt(herd, state.card, rendered.chat, text, body, fit=fit)
+        schema = await schema_of(herd, state.card, body, tokens)
     except (ContextExceeded, InvalidRequest) as error:
         faults.take(draft.where, error)
         return None
@@ -165,9 +169,25 @@ async def _fitted(herd: Herd, state: ModelState, rendered: _Rendered, faults: Fa
         model=state.card.model,
         brief=brief,
         kv_tokens=prompt.kv_tokens,
-        tokens=body.tokens,
+        tokens=tokens,
         multiplier_milli=body.multiplier,
         custom_id=body.custom_id,
         metadata=body.metadata or _NO_METADATA,
         marks=prompt.marks if brief.schema is None else None,
     )
+
+
+async def _prompt(
+    herd: Herd, card: ModelCard, chat: Chat | None, text: str, body: BatchItem, *, fit: bool
+) -> tuple[Prompt, int]:
+    """The prompt of an item, and the tokens of its answer; with `fit` fewer than it asks for where that is all there
+    is room for. Raises ContextExceeded, InvalidRequest."""
+    tokens = body.tokens
+    for _ in range(FIT_TRIES):
+        try:
+            return await fitted(herd, card, chat, text, tokens, n=body.n), tokens
+        except ContextExceeded as error:
+            tokens = error.extra["context"] - error.extra["prompt_tokens"]
+            if not fit or tokens < 1:
+                raise
+    raise ContextExceeded("the prompt leaves no room for an answer; make it shorter", limit=card.context)

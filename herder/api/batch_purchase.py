@@ -60,12 +60,18 @@ async def batch_replayed(
     return Bought(batch, replayed=True) if batch is not None else None
 
 
-async def batch_bought(herd: Herd, key: KeyRecord, ask: BatchAsk, idempotency_key: str | None) -> Bought:
-    """Render, price, store and charge; priced again where the list changed meanwhile, or the balance."""
+async def batch_bought(
+    herd: Herd, key: KeyRecord, ask: BatchAsk, idempotency_key: str | None, *, attended: bool = False
+) -> Bought:
+    """Render, price, store and charge; priced again where the list changed meanwhile, or the balance.
+
+    `attended`: it is cancelled unless its presence is kept.
+    """
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
     items, states = await fitted_items(herd, ask)
     sale = _Sale(herd, key, ask, items=items, states=states, idempotency_key=idempotency_key)
+    sale.presence_ms = herd.settings.presence_ms if attended else 0
     for _ in range(PRICE_TRIES):
         try:
             bought = await sale.tried()
@@ -108,6 +114,7 @@ class _Sale:
             Want(item.tokens * item.brief.n, item.multiplier_milli, last[item.model]) for item in items
         ]
         self._bill: tuple[Prices, Bill] | None = None
+        self.presence_ms = 0
         self.stored = 0  # so many of the items are in Redis at the prices of the bill
 
     async def tried(self) -> Bought:
@@ -209,6 +216,7 @@ class _Sale:
             webhook=self._webhook,
             idempotency_key=self._idempotency_key,
             request_hash=self._digest,
+            presence_ms=self.presence_ms,
         )
 
     async def _sent(self, send: Callable[[], Awaitable[T]]) -> T:

@@ -59,13 +59,15 @@ class Draft:
 class BatchAsk:
     """A batch as far as it is right in itself: `faults` has the rest, and what is found later goes there too.
 
-    `digest` is its meaning, for the Idempotency-Key; empty where there is none.
+    `digest` is its meaning, for the Idempotency-Key; empty where there is none. `fit`: the tokens of an item are as
+    many as its prompt leaves room for, up to those that it has.
     """
 
     options: BatchOptions
     drafts: list[Draft]
     digest: str
     faults: Faults
+    fit: bool = False
 
 
 async def batch_of_object(
@@ -89,6 +91,15 @@ async def batch_of_object(
     value |= given
     options = _options(value, settings)
     rows = ((f"item {index}", row) for index, row in enumerate(_emptied(listed)))
+    return await _batch(options, value, rows, settings, digest=digest)
+
+
+async def batch_of_prompts(
+    value: dict[str, Any], prompts: list[str], settings: Settings, *, digest: bool
+) -> BatchAsk:
+    """A batch from its options and its prompts. Empties `prompts`. Raises InvalidRequest, TooLarge."""
+    options = _options(value, settings)
+    rows = ((f"item {index}", {"prompt": text}) for index, text in enumerate(_emptied(prompts)))
     return await _batch(options, value, rows, settings, digest=digest)
 
 

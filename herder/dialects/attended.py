@@ -57,10 +57,14 @@ async def bought(
     asked: Lenient,
     fields: dict[str, Any],
     names: Mapping[str, str] | None = None,
+    *,
+    attended: bool = True,
+    fit: bool = False,
 ) -> Bought:
     """Buy one answer. `fields` are those of `JobRequest`, without model and bid; no `tokens` is as many as fit, up to
     HERDER_TOKENS_DEFAULT. `names` are the dialect's own for our fields, by which errors name them.
 
+    `attended`: the caller stays, and the job goes where it does. `fit`: `tokens` too are as many as fit, up to those.
     An Idempotency-Key works as in `/v1/jobs`. Raises what a submission can be refused with.
     """
     herd = herd_of(request)
@@ -77,22 +81,22 @@ async def bought(
             body = validated(JobRequest, given, herd.settings)
             accepted = await replayed(herd, key, body, again)
             if accepted is not None:
-                return await _known(request, key, accepted.job_id)
-            accepted, _, ask = await submitted(herd, key, body, again, attended=True)
+                return await known(request, key, accepted.job_id)
+            accepted, _, ask = await submitted(herd, key, body, again, attended=attended)
         except InvalidRequest as error:
-            _renamed(error, names or {})
+            renamed(error, names or {})
         except ContextExceeded as error:
             tokens = error.extra["context"] - error.extra["prompt_tokens"]
-            if fields.get("tokens") is not None or tokens < 1:
+            if (fields.get("tokens") is not None and not fit) or tokens < 1:
                 raise
         else:
             if accepted.available is None:
-                return await _known(request, key, accepted.job_id)
+                return await known(request, key, accepted.job_id)
             return Bought(record_of(ask, accepted), accepted.available)
     raise ContextExceeded("the prompt leaves no room for an answer; make it shorter", limit=0)
 
 
-async def _known(request: Request, key: KeyRecord, job_id: str) -> Bought:
+async def known(request: Request, key: KeyRecord, job_id: str) -> Bought:
     """A job that was bought before."""
     herd = herd_of(request)
     record, account = await asyncio.gather(herd.broker.job(job_id), herd.ledger.account(key.account))
@@ -101,7 +105,7 @@ async def _known(request: Request, key: KeyRecord, job_id: str) -> Bought:
     return Bought(record, account.available if account is not None else 0)
 
 
-def _renamed(error: InvalidRequest, names: Mapping[str, str]) -> NoReturn:
+def renamed(error: InvalidRequest, names: Mapping[str, str]) -> NoReturn:
     """The same error, of the fields that the caller has sent."""
     faults = error.extra.get("errors") or []
     detail = error.detail
