@@ -15,10 +15,10 @@ INSTALL := $(UV) pip install --python $(BIN)/python
 export UV_HTTP_TIMEOUT ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check simulate bench tour format lock clean
+.PHONY: help setup demo up test check simulate conformance bench tour format lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Make .venv and install everything (needs python3 >= 3.11 and a C++ compiler)
 
@@ -39,6 +39,9 @@ check: $(STAMP) ## Lint, format, types and tidiness
 
 simulate: $(STAMP) ## Run the herd under a simulated clock with faults (SEEDS=200)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+conformance: $(STAMP) ## Try the clients that people have (openai, lamini, …) against a herd (ARGS=openai for one)
+	$(BIN)/python -m tests.conformance $(ARGS)
 
 bench: $(STAMP) ## Measure everything beside its peer (long)
 	$(BIN)/python -m benchmarks $(ARGS)
