@@ -18,10 +18,13 @@ from herder.api import (
     batches,
     events,
     info,
+    ipfs,
     jobs,
+    modules,
     operations,
     problems,
     quote,
+    runs,
     schema,
     webhooks,
 )
@@ -58,12 +61,13 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
     metrics = Metrics()
     proxies = proxy_networks(settings.trusted_proxies)
     Policy.of(settings)  # a mistyped allow-list stops the start, not somebody's job
+    installed = runs.installed(settings)  # so does a module of which no job could be made
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             app.state.herd = herd = await _herd(stack, settings, metrics, broker, clock)
-            herd.proxies = proxies
+            herd.proxies, herd.modules = proxies, installed
             stack.push_async_callback(herd.schemas.close)
             await stack.enter_async_context(herd.feeder)
             _background(stack, "memory", MEMORY_LOOK_S, lambda: _look_at_memory(herd))
@@ -78,7 +82,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         telemetry={"tracing": False, "metrics": False, "logs": False},  # looked for at each request otherwise
     )
     app.state.metrics = metrics
-    parts = (jobs, events, batches, quote, info, accounts, webhooks, admin, operations)
+    parts = (jobs, events, batches, quote, info, accounts, webhooks, modules, ipfs, admin, operations)
     for part in parts:
         # Probes and scrapers may add what they like.
         strict = [] if part is operations else [Depends(only_known_of_get)]

@@ -41,6 +41,18 @@ class BrokerSettings(BaseSettings):
         default="lh", pattern=r"^[A-Za-z0-9_.-]+$", description="first part of every Redis key"
     )
 
+    store_dir: Path | None = Field(
+        default=None,
+        description="folder of the content-addressed store; empty takes `store` in the data directory",
+    )
+    store_free_bytes_min: int = Field(
+        default=500_000_000, ge=0, description="what the store leaves free of its disk"
+    )
+    modules_dir: Path | None = Field(
+        default=None,
+        description="a folder of modules of your own (YAML), beside those that come with the herd",
+    )
+
     # The price list
     set_prompt_fee: int = Field(
         default=10, ge=0, le=10**12, description="credits a prompt costs before its first token"
@@ -195,7 +207,7 @@ class BrokerSettings(BaseSettings):
         description="credits of the demo account that an embedded herd's first start makes",
     )
 
-    @field_validator("tls_cert", "tls_key", mode="before")
+    @field_validator("tls_cert", "tls_key", "store_dir", "modules_dir", mode="before")
     @classmethod
     def _no_path(cls, value: Any) -> Any:
         """An empty variable is none."""

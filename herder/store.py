@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from herder.cids import (
     BLOCK_BYTES_MAX,
+    RAW,
     V0,
     Cid,
     Link,
@@ -35,6 +36,7 @@ from herder.cids import (
     target_of,
 )
 from herder.dagpb import DIRECTORY, BadBlock
+from herder.settings import Settings
 
 READ_BYTES = 1024 * 1024
 FILES_MAX = 100_000  # of one folder that is added, all below it counted
@@ -179,8 +181,10 @@ class Store:
 
     def _remember(self, link: Link, name: str) -> None:
         # By its bytes in hexadecimal, for the same disks.
-        told = {"cid": str(link.cid), "name": name[:200], "bytes": link.stored}
-        self._write(self.folder / "roots" / f"{bytes(link.cid).hex()}.json", json.dumps(told).encode())
+        path = self.folder / "roots" / f"{bytes(link.cid).hex()}.json"
+        if not path.exists():
+            told = {"cid": str(link.cid), "name": name[:200], "bytes": link.stored}
+            self._write(path, json.dumps(told).encode())
 
     # --- looking -----------------------------------------------------------------------------------------
 
@@ -207,8 +211,9 @@ class Store:
             if not named(pointer.name):
                 raise BadBlock(f"the folder {cid} has a name in it that no file can have")
             target = target_of(pointer)
-            below = node_at(target, self.get)
-            found.append(Entry(pointer.name, target, None if below.kind == DIRECTORY else size_of(below)))
+            # A raw block is a file of its bytes: it need not be read for that.
+            size = pointer.stored if target.codec == RAW else self.size(target)
+            found.append(Entry(pointer.name, target, size))
         return found
 
     def find(self, text: str, path: Sequence[str] = ()) -> Cid:
@@ -245,6 +250,11 @@ class Store:
             raise CannotStore(f"{target} is there already") from None
         except OSError as error:
             raise CannotStore(f"{target} cannot be written: {_why(error)}") from None
+
+
+def store_of(settings: Settings) -> Store:
+    """The herd's own."""
+    return Store(settings.store_dir or settings.data_dir / "store", settings.store_free_bytes_min)
 
 
 def segments(path: str) -> list[str]:

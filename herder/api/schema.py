@@ -29,6 +29,10 @@ TAGS = [
     {"name": "herd", "description": "What there is, and what it costs."},
     {"name": "accounts", "description": "The account of the key that is used."},
     {"name": "webhooks", "description": "Where the ends of jobs and batches are told, and what came of it."},
+    {
+        "name": "modules",
+        "description": "Prompt templates that are run by name, and what comes of it, by its CID.",
+    },
     {"name": "admin", "description": "All accounts; needs an admin key."},
     {"name": "operations", "description": "For whoever runs the herd; no key."},
 ]
@@ -75,6 +79,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "DefaultRequest": {
         "default": {"value": {"url": "https://example.com/hooks/herd"}},
         "none": {"value": {"url": None}},
+    },
+    "RunRequest": {
+        "parameters": {"value": {"parameters": {"question": "What is a chatbot?"}, "max_fee": 500}},
+        "cid": {"value": {"cid": "QmcPjQwVcJiFge3yNjVL2NoZsTQ3GBpXAZe21S2Ncg16Gt", "tokens": 40}},
     },
     "KeyRequest": {"key": {"value": {"role": "client", "label": "laptop"}}},
 }  # fmt: skip
@@ -124,7 +132,7 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     }
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if path.startswith("/v1/"):
+            if path.startswith(("/v1/", "/ipfs/")):
                 operation["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
             _without_fastapis_own(operation["responses"])
             if method == "get" and "operations" not in operation.get("tags", ()):

@@ -22,8 +22,10 @@ from herder.counting import Counter
 from herder.doorbell import Doorbell
 from herder.feeding import Feeder
 from herder.ledger import Ledger
+from herder.modules import Module
 from herder.prompts import Renderer
 from herder.settings import Settings
+from herder.store import Store, store_of
 from herder.typed import Schemas
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -62,6 +64,8 @@ class Herd:
     feeder: Feeder = field(init=False)
     keys: KnownKeys = field(init=False)
     attendance: Attendance = field(init=False)
+    store: Store = field(init=False)
+    modules: dict[str, Module] = field(default_factory=dict)
     batches_open: int = 0  # whose bodies are being read or worked on here
 
     def __post_init__(self) -> None:
@@ -70,6 +74,7 @@ class Herd:
         self.feeder = Feeder(self.batches)
         self.keys = KnownKeys(self.ledger)
         self.attendance = Attendance(self.broker)
+        self.store = store_of(self.settings)
 
 
 def herd_of(request: Request) -> Herd:

@@ -54,6 +54,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "sse_starlette": ("herder/api/events.py",),
     "typer": (CLI, "herder/commands.py"),
     "uvicorn": ("herder/serve.py",),
+    "yaml": ("herder/modules/__init__.py",),
 }
 
 
