@@ -1,4 +1,7 @@
-"""`/info`, `/v1/models`, `/v1/workers`: what the herd has and what it costs. Reads only."""
+"""`/info`, `/v1/models`, `/v1/workers`: what the herd has and what it costs. Reads only.
+
+`/v1/models` is ours and OpenAI's at once: one answer with the fields of both.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from fastapi import APIRouter, Request
 
 from herder.api.callers import Caller
 from herder.api.problems import declared
-from herder.api.shapes import Info, Models, Workers
+from herder.api.shapes import Info, Models, OneModel, SameModel, Workers
 from herder.api.shown import model_of, worker_of
 from herder.api.state import herd_of
+from herder.api.submission import model_of as model_state
+from herder.errors import UnknownModel
 from herder.pricing import MILLI
 
 NAME = "llama-herder"
@@ -50,8 +55,27 @@ async def info(request: Request) -> Info:
 
 @router.get("/v1/models", response_model=Models, summary="The models", responses=declared())
 async def models(request: Request, _: Caller) -> Models:
-    """Every model that a worker has served; one without workers takes jobs, which wait."""
-    return Models(models=[model_of(state) for state in await herd_of(request).broker.model_states()])
+    """Every model that a worker has served; one without workers takes jobs, which wait.
+
+    `data` names them as OpenAI's API does.
+    """
+    found = [model_of(state) for state in await herd_of(request).broker.model_states()]
+    return Models(models=found, data=[SameModel(id=model.id) for model in found])
+
+
+@router.get(
+    "/v1/models/{model:path}",
+    response_model=OneModel,
+    summary="One model",
+    responses=declared(UnknownModel),
+)
+async def model(request: Request, _: Caller, model: str) -> OneModel:
+    """A model by its name, in which slashes may stand as they are; also by another name that it has here."""
+    herd = herd_of(request)
+    known = await herd.market.state(model)
+    if known is None:
+        known = await model_state(herd, herd.settings.aliases.get(model, model) or None)
+    return OneModel(**model_of(known).model_dump())
 
 
 @router.get("/v1/workers", response_model=Workers, summary="The live workers", responses=declared())

@@ -212,10 +212,25 @@ class Model(BaseModel):
     description: str
 
 
+class SameModel(BaseModel):
+    """A model in the words of OpenAI's API; `created` is not known."""
+
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "llama-herder"
+
+
+class OneModel(SameModel, Model):
+    """A model in our words and OpenAI's."""
+
+
 class Models(BaseModel):
     """Every model that a worker has served."""
 
     models: list[Model]
+    object: str = "list"
+    data: list[SameModel]
 
 
 class Worker(BaseModel):

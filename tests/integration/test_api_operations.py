@@ -30,6 +30,20 @@ async def test_models_and_workers(front: Front) -> None:
     problem(await front.anonymous.get("/v1/models"), 401, "missing_key")
 
 
+async def test_models_in_the_words_of_openai(settings: Settings) -> None:
+    named = {"model_alias": ("tgi", "meta/big=toy", f"{MODEL}=nope")}
+    async with open_front(settings.model_copy(update=named)) as front:
+        listed = (await front.client.get("/v1/models")).json()
+        same = {"id": MODEL, "object": "model", "created": 0, "owned_by": "llama-herder"}
+        assert (listed["object"], listed["data"]) == ("list", [same])
+        for name in (MODEL, "tgi", "meta/big"):
+            one = (await front.client.get(f"/v1/models/{name}")).json()
+            assert one.items() >= {**listed["models"][0], **same}.items(), name
+        document = problem(await front.client.get("/v1/models/a/b"), 404, "unknown_model")
+        assert document["error"]["code"] == "model_not_found"
+        problem(await front.anonymous.get(f"/v1/models/{MODEL}"), 401, "missing_key")
+
+
 async def test_ready_only_with_a_model(settings: Settings) -> None:
     async with open_front(settings, worker=False) as front:
         document = problem(await front.anonymous.get("/readyz"), 503, "not_ready")
