@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from herder.ao import body_of_answer
 from herder.batches import Batches
 from herder.broker import Broker
 from herder.deliveries import Deliveries
@@ -59,7 +60,10 @@ class Bodies:
         body = None
         try:
             if job:
-                body = body_of_job(job_record(subject, job), link)
+                record = job_record(subject, job)
+                # Its own address is that of the message, which is answered with a message; another hears of a job.
+                told = body_of_answer if record.ao is not None and record.webhook_url else body_of_job
+                body = told(record, link)
             elif subject.startswith("batch_"):
                 batch = await Batches(self._broker).batch(subject)
                 body = body_of_batch(batch, link) if batch is not None else None

@@ -106,7 +106,7 @@ class Broker(reads.Reads):
             "us_per_token_default": US_PER_TOKEN_UNMEASURED,
             "webhook_url": ask.webhook and ask.webhook.url,
             "webhook_endpoint": ask.webhook and ask.webhook.endpoint,
-            "presence_ms": ask.presence_ms or None, "run": ask.run,
+            "presence_ms": ask.presence_ms or None, "run": ask.run, "ao": ask.ao,
         }  # fmt: skip
         reply = [text_of(part) for part in await self.scripts.call("submit", arguments, ask.brief.as_json())]
         match reply:

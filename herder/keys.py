@@ -56,6 +56,10 @@ TABLE: dict[str, Key] = {
     "workers": Key("workers", "zset", "live", "worker ids by last heartbeat"),
     "model_workers": Key("model-workers:{}", "zset", "live", "workers of a model by last heartbeat"),
     "worker": Key("worker:{}", "hash", "ttl", "what a worker said of itself"),
+    "waiting": Key("waiting", "zset", "live", "workers that wait for a model, by when they last said so"),
+    "appointed": Key(
+        "appointed:{}", "hash", "ttl", "the model of a worker that was started without one, or why it has none"
+    ),
     "worker_jobs": Key("worker-jobs:{}", "set", "live", "jobs a worker holds"),
     "leases": Key("leases", "zset", "live", "leased jobs by when the lease lapses"),
     "presence": Key(

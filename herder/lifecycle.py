@@ -81,6 +81,8 @@ OTHER_SCRIPTS: dict[str, str] = {
     "deposit": "mint credits into an account, or adjust its balance",
     "key": "store, revoke an API key",
     "worker": "register a worker and its model card, or take it off the list",
+    "waiting": "say that a worker waits for a model, and take it, or say why it cannot be served",
+    "appoint": "choose the model of a worker that waits for one",
     "prices": "set the price list; a change raises its version",
     "schema": "stamp an empty database with the schema version, or read the one it has",
     "throttle": "take one request from a rate limit",

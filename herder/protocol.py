@@ -43,7 +43,8 @@ class Ask:
     the prompt's longer and longer beginnings, by which a worker that still holds one is found; `marks` is how reasoning
     is told from the rest of the answer, as `reasoning` writes it. With `presence_ms` the caller cannot come back: where
     no herder says for so long that they still wait (`Broker.present`), the job is cancelled. 0: it runs all the same.
-    `run` is the run of a module that it belongs to, as `herder.api.runs` writes it.
+    `run` is the run of a module that it belongs to, as `herder.api.runs` writes it; `ao` the reference of the AO message
+    that it came in, which is answered with another one.
     """
 
     job_id: str
@@ -65,6 +66,7 @@ class Ask:
     webhook: Webhook | None = None
     presence_ms: int = 0
     run: str | None = None
+    ao: str | None = None
 
 
 @dataclass(frozen=True)
@@ -280,3 +282,4 @@ class JobRecord:
     marks: str | None = None
     typed: bool = False
     run: str | None = None
+    ao: str | None = None

@@ -270,4 +270,5 @@ def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:
         marks=fields.get("marks"),
         typed="typed" in fields,
         run=fields.get("run"),
+        ao=fields.get("ao"),
     )

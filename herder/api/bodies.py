@@ -109,6 +109,11 @@ class Offer(SamplingOptions, ChatOptions, FormOptions):
         """What the job's record keeps of the run of a module that it is; None where it is none."""
         return None
 
+    @property
+    def ao_reference(self) -> str | None:
+        """The reference of the AO message that it came in (empty: it has none); None where it did not."""
+        return None
+
 
 _XOR: dict[str, Any] = {
     "oneOf": [

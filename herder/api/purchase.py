@@ -57,6 +57,7 @@ def record_of(ask: Ask, accepted: Accepted) -> JobRecord:
         marks=ask.marks,
         typed=ask.brief.schema is not None,
         run=ask.run,
+        ao=ask.ao,
     )
 
 

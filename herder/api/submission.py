@@ -190,6 +190,7 @@ def ask_of(
         webhook=webhook,
         presence_ms=presence_ms,
         run=body.module_run,
+        ao=body.ao_reference,
     )
 
 

@@ -16,6 +16,7 @@ LEAVES = frozenset({
     "brief", "choices", "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
     "scripts", "broker", "replies", "reads", "records", "doorbell", "ledger", "prompts", "reasoning", "logs",
     "schema_tree", "schema_numbers", "pieces", "gpus", "templates", "child", "broker_settings", "dialect_settings", "line", "sources",
+    "waiting",
 })  # fmt: skip
 
 NOT_FOR_CLIENTS = frozenset(
