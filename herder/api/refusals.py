@@ -12,13 +12,17 @@ from herder.errors import HerderError
 PROBLEM = "application/problem+json"
 PLAIN = "application/json"
 # Where TGI's and Ollama's clients call: their `error` is a text.
-_TEXT_PATHS = ("/", "/generate", "/generate_stream")
+_TEXT_PATHS = ("/", "/generate", "/generate_stream", "/tgi")
 _TEXT_PREFIXES = ("/tgi/", "/api/")
-# OpenAI answers 400 where other APIs say 422, and its client has an exception for each.
+# OpenAI answers 400 where other APIs say 422, and its client has an exception for each; Lamini's takes a 422 for its
+# own age, and says so instead of what is wrong.
 _OPENAI_PATHS = (
     "/v1/completions",
     "/v1/chat/completions",
     "/inf/chat/completions",
+    "/v1/streaming_completions",
+    "/v3/streaming_completions",
+    "/v1/batch_completions",
     "/tgi/v1/chat/completions",
 )
 _TYPES = {

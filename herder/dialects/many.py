@@ -1,0 +1,197 @@
+"""Many answers in one charge: a batch whose caller stays on the line for all of it, or comes back for what there is.
+
+What of them has failed was refunded, and what was answered is paid for: whoever tells the answers tells all of those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from fastapi import Request
+
+from herder.api.batch_purchase import batch_bought, batch_replayed
+from herder.api.batch_reading import BatchAsk, batch_of_prompts
+from herder.api.batches import BATCHES_AT_ONCE
+from herder.api.problems import told
+from herder.api.state import Herd, herd_of
+from herder.batch_records import BatchRecord
+from herder.dialects.asking import Lenient, bid_of, model_named
+from herder.dialects.attended import failure_of
+from herder.errors import AnswerFailed, Conflict, InvalidRequest, Overloaded, RedisUnavailable
+from herder.protocol import JobRecord
+from herder.records import KeyRecord
+
+PAGE = 200  # items of one read
+LOOK_S = 2.0  # silence after which is looked, whatever the bell said
+_ITEM = re.compile(r"item (\d+)(?:: (.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class BoughtMany:
+    """A batch that was paid for; `balance` is what is left."""
+
+    record: BatchRecord
+    balance: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every answer carries: the batch, its fee (what was paid in the end, if it has), and the balance."""
+        record = self.record
+        fee = record.captured if record.status == "ended" else record.fee
+        return {
+            "x-herder-job-id": record.batch,
+            "x-herder-fee": str(fee),
+            "x-herder-balance": str(self.balance),
+        }
+
+
+async def bought_many(
+    request: Request,
+    key: KeyRecord,
+    asked: Lenient,
+    fields: dict[str, Any],
+    prompts: list[str],
+    *,
+    names: Mapping[str, str] | None = None,
+    attended: bool = True,
+    fit: bool = False,
+) -> BoughtMany:
+    """Buy an answer to each of these prompts, in one charge: all or none. Empties `prompts`.
+
+    `fields` are those of an item of `/v1/batches`, for all of them; the rest is as in `attended.bought`.
+    """
+    herd = herd_of(request)
+    given = {name: value for name, value in fields.items() if value is not None}
+    fit = fit or "tokens" not in given
+    given.setdefault("tokens", min(herd.settings.tokens_default, herd.settings.tokens_max))
+    given |= bid_of(request, asked)
+    model = model_named(herd.settings, asked.model)
+    if model is not None:
+        given["model"] = model
+    again = request.headers.get("idempotency-key")
+    if herd.batches_open >= BATCHES_AT_ONCE:
+        raise Overloaded(f"{BATCHES_AT_ONCE} batches are being read here just now", retry_after=2)
+    herd.batches_open += 1
+    try:
+        ask = await batch_of_prompts(given, prompts, herd.settings, digest=again is not None)
+        return await _sold(herd, key, replace(ask, fit=fit), again, attended=attended)
+    except InvalidRequest as error:
+        _renamed(error, names or {})
+    finally:
+        herd.batches_open -= 1
+
+
+async def _sold(
+    herd: Herd, key: KeyRecord, ask: BatchAsk, again: str | None, *, attended: bool
+) -> BoughtMany:
+    # What is wrong somewhere was never accepted.
+    sold = None if ask.faults.found else await batch_replayed(herd, key, ask, again)
+    if sold is None:
+        sold = await batch_bought(herd, key, ask, again, attended=attended)
+        herd.feeder.want(sold.batch)
+    record, account = await asyncio.gather(herd.batches.batch(sold.batch), herd.ledger.account(key.account))
+    if record is None:
+        raise Conflict(f"the batch of this Idempotency-Key, {sold.batch}, ended and is no longer kept")
+    return BoughtMany(record, account.available if account is not None else 0)
+
+
+def _renamed(error: InvalidRequest, names: Mapping[str, str]) -> NoReturn:
+    """The same error, of the fields that the caller has sent: an item is `prompt.3`."""
+    found = []
+    for fault in error.extra.get("errors") or []:
+        item = _ITEM.fullmatch(fault["field"])
+        field = fault["field"] if item is None else item[2] or "prompt"
+        first, dot, rest = field.partition(".")
+        name = names.get(first, first) + dot + rest
+        if item is not None and first == "prompt":
+            name = f"{name}.{item[1]}"
+        found.append({**fault, "field": name})
+    detail = told(found) if found else error.detail
+    raise InvalidRequest(detail, **{**error.extra, "errors": found}) from None
+
+
+async def answered_many(request: Request, sold: BoughtMany) -> BoughtMany:
+    """The batch when it has ended. Where the caller goes, or this herder, it is cancelled; what was not used is
+    refunded. Raises Conflict, Overloaded (this herder stops)."""
+    herd, batch = herd_of(request), sold.record.batch
+    record: BatchRecord | None = sold.record
+    with herd.attendance.of(batch):
+        try:
+            record = await _ended(herd, request, batch)
+        finally:
+            if record is None or record.status != "ended":
+                await _abandon(herd, sold.record)
+    if record is None:
+        raise Conflict(f"{batch} ended and is no longer kept")
+    if record.status != "ended":
+        raise Overloaded(f"this herder stops; {batch} is cancelled, ask again", retry_after=1, batch_id=batch)
+    account = await herd.ledger.account(record.account)
+    return BoughtMany(record, account.available if account is not None else sold.balance)
+
+
+async def _ended(herd: Herd, request: Request, batch: str) -> BatchRecord | None:
+    """The batch at its end, or as it is when the caller or this herder goes; None where it is no longer kept."""
+    with herd.metrics.waiting.track_inprogress():
+        async with herd.bell.listen(herd.broker.keys("batch_bell", batch)) as listener:
+            while True:
+                # Read after subscribing and after each ring, so that an end that came between is seen.
+                record = await herd.batches.batch(batch)
+                if record is None or record.status == "ended" or herd.stopping.is_set():
+                    return record
+                if await request.is_disconnected():
+                    return record
+                await _rung(herd, listener, record.total)
+
+
+async def _rung(herd: Herd, listener: Any, total: int) -> None:
+    """Until the last item rings, or a ring was missed, or the time for a look; the others' rings are let go by."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LOOK_S
+    stop = asyncio.ensure_future(herd.stopping.wait())
+    try:
+        while (left := until - loop.time()) > 0:
+            ring = asyncio.ensure_future(listener.next(left))
+            await asyncio.wait({ring, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not ring.done():
+                ring.cancel()
+                await asyncio.gather(ring, return_exceptions=True)
+                return
+            message = ring.result()
+            if not message or int(message) >= total:
+                return
+    finally:
+        stop.cancel()
+
+
+async def _abandon(herd: Herd, record: BatchRecord) -> None:
+    """Cancel it. Where Redis is away nobody keeps its presence, and the sweep does it."""
+    try:
+        await herd.batches.abandon(record.account, record.batch)
+    except RedisUnavailable:
+        return
+    herd.feeder.want(record.batch)
+
+
+async def records_of(herd: Herd, record: BatchRecord) -> AsyncIterator[JobRecord | None]:
+    """Its items in order, some at a time; None for one that is not in line yet, or is no longer kept."""
+    for first in range(0, record.total, PAGE):
+        for item in await herd.batches.items(record.batch, first, min(PAGE, record.total - first)):
+            yield item
+        await asyncio.sleep(0)
+
+
+def refuse_if_none(record: BatchRecord, job: JobRecord | None) -> None:
+    """Where no item has an answer nothing was paid, and the failure of one of them, `job`, is that of all.
+
+    Raises AnswerFailed, Conflict.
+    """
+    if record.status != "ended" or record.succeeded:
+        return
+    failed = failure_of(job) if job is not None else None
+    if failed is None:
+        failed = AnswerFailed(f"{record.batch} failed and was refunded", batch_id=record.batch)
+    raise failed
