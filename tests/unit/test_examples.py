@@ -23,7 +23,7 @@ BODY = json.dumps({"type": "job.succeeded", "data": {"id": "job_1", "result": {"
 
 @pytest.fixture
 def receiver() -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(EXAMPLES / "webhook_receiver.py"), "--port", "0"]
+    command = [sys.executable, str(EXAMPLES / "receive_webhooks.py"), "--port", "0"]
     child = subprocess.Popen(
         [*command, "--secret", OLD, "--secret", SECRET], stdout=subprocess.PIPE, encoding="utf-8"
     )
@@ -72,7 +72,7 @@ def test_work_that_failed_is_sent_again(receiver: subprocess.Popen[str]) -> None
 
 def test_a_receiver_without_a_secret_says_so() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "HERDER_WEBHOOK_SECRET"}
-    command = [sys.executable, str(EXAMPLES / "webhook_receiver.py")]
+    command = [sys.executable, str(EXAMPLES / "receive_webhooks.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2
     assert "no secret: give the one that the herd showed" in done.stderr

@@ -1,6 +1,6 @@
 """Receives a herd's webhooks: verifies each, answers at once, does the work once.
 
-    python examples/webhook_receiver.py --port 9000 --secret whsec_…
+    python examples/receive_webhooks.py --port 9000 --secret whsec_…
 
 Needs `pip install llama-herder` and nothing else. The herd must be allowed to reach it: one on this machine is, if it
 was started with HERDER_WEBHOOK_ALLOW=127.0.0.0/8 and HERDER_WEBHOOK_PORTS=80,443,9000 (the whole list: it replaces 80
