@@ -9,19 +9,42 @@ import asyncio
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
 
 from herder.api.callers import Caller
 from herder.api.problems import declared
-from herder.api.shapes import Info, Models, OneModel, SameModel, Workers
+from herder.api.shapes import Models, OneModel, SameModel, Workers
 from herder.api.shown import model_of, worker_of
 from herder.api.state import herd_of
 from herder.api.submission import model_of as model_state
 from herder.errors import UnknownModel
 from herder.pricing import MILLI
+from herder.settings import model_name
 
 NAME = "llama-herder"
 
 router = APIRouter(tags=["herd"])
+
+
+class Info(BaseModel):
+    """The herd in short: fee = ceil((set_prompt_fee + fee_per_token × tokens) × multiplier)."""
+
+    name: str
+    version: str
+    set_prompt_fee: int
+    fee_per_token: int
+    last_multiplier: float = Field(description="of all models the highest; each model's own is in /v1/models")
+    queue_length: int
+    models: list[str]
+    workers: int
+    slots: int
+    tokens_per_second: float
+    model_id: str | None = Field(
+        description="the model of a prompt that names none; here and below as TGI says it"
+    )
+    max_total_tokens: int | None = Field(description="its context: of a prompt and its answer together")
+    max_input_tokens: int | None = Field(description="of a prompt, which leaves room for one token")
+    max_input_length: int | None = Field(description="the same for older clients")
 
 
 def installed_version() -> str:
@@ -35,10 +58,13 @@ def installed_version() -> str:
 @router.get("/info", response_model=Info, summary="The herd in short", responses=declared(key=False))
 async def info(request: Request) -> Info:
     """Prices, models, and how busy it is. Needs no key."""
-    broker = herd_of(request).broker
+    herd = herd_of(request)
+    broker = herd.broker
     prices, states, workers = await asyncio.gather(
         broker.prices(), broker.model_states(), broker.worker_states()
     )
+    first = model_name(herd.settings.model[0]) if herd.settings.model else ""
+    card = next((s.card for s in states if len(states) == 1 or s.card.model == first), None)
     return Info(
         name=NAME,
         version=installed_version(),
@@ -50,6 +76,10 @@ async def info(request: Request) -> Info:
         workers=len(workers),
         slots=sum(w.stats.slots for w in workers),
         tokens_per_second=round(sum(s.tokens_per_second for s in states), 3),
+        model_id=card.model if card else None,
+        max_total_tokens=card.context if card else None,
+        max_input_tokens=card.context - 1 if card else None,
+        max_input_length=card.context - 1 if card else None,
     )
 
 

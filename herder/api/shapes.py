@@ -226,7 +226,7 @@ class OneModel(SameModel, Model):
 
 
 class Models(BaseModel):
-    """Every model that a worker has served."""
+    """Every model that a worker has served, in our words and OpenAI's."""
 
     models: list[Model]
     object: str = "list"
@@ -249,21 +249,6 @@ class Workers(BaseModel):
     """The live workers."""
 
     workers: list[Worker]
-
-
-class Info(BaseModel):
-    """The herd in short: fee = ceil((set_prompt_fee + fee_per_token × tokens) × multiplier)."""
-
-    name: str
-    version: str
-    set_prompt_fee: int
-    fee_per_token: int
-    last_multiplier: float = Field(description="of all models the highest; each model's own is in /v1/models")
-    queue_length: int
-    models: list[str]
-    workers: int
-    slots: int
-    tokens_per_second: float
 
 
 class AuditedAccount(BaseModel):
