@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from herder.child import Child, ChildFailed
 from herder.logs import get_logger
@@ -37,32 +38,41 @@ class Counter:
 
     async def count(self, model: str, text: str) -> int | None:
         """The tokens of `text` as the worker will count them, start token included; None where nobody here knows."""
-        return await self._asked("count", model, text)
+        answer = await self._asked({"op": "count", "model": model, "text": text})
+        return None if answer is None else int(answer["tokens"])
 
     async def cut(self, model: str, text: str) -> int | None:
         """The tokens of a text that is put into an answer, as a worker cuts it; 0 where it cannot be written, None
         where nobody here knows."""
-        return await self._asked("cut", model, text)
+        answer = await self._asked({"op": "cut", "model": model, "text": text})
+        return None if answer is None else int(answer["tokens"])
 
-    async def _asked(self, what: str, model: str, text: str) -> int | None:
+    async def spell(self, model: str, tokens: list[int]) -> str | None:
+        """The text that a worker cuts into exactly these tokens, without a start token that the model adds by itself;
+        empty where there is none, None where nobody here knows."""
+        answer = await self._asked({"op": "spell", "model": model, "tokens": tokens})
+        return None if answer is None else str(answer["text"])
+
+    async def _asked(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        model = question["model"]
         if time.monotonic() < self._away_until.get(model, 0.0):
             return None
         try:
             if not await self._has_vocabulary(model):
                 return None
-            answer = await self._child.ask({"op": what, "model": model, "text": text})
+            answer = await self._child.ask(question)
             if answer.get("error") == "unloaded":  # a fresh child after a crash
                 self._loaded.pop(model, None)
                 if not await self._has_vocabulary(model):
                     return None
-                answer = await self._child.ask({"op": what, "model": model, "text": text})
+                answer = await self._child.ask(question)
         except ChildFailed as error:
             self._stay_away(model, str(error))
             return None
         if "error" in answer:
             self._stay_away(model, str(answer["error"]))
             return None
-        return int(answer["tokens"])
+        return answer
 
     async def close(self) -> None:
         """End the child."""

@@ -48,11 +48,8 @@ class Vocabularies:
         if model not in self._models:
             return {"error": "unloaded"}
         self._models.move_to_end(model)
-        vocabulary = self._lib.llama_model_get_vocab(self._models[model])
-        written = text.encode()
-        room = (self._lib.llama_token * (len(written) + 16))()
-        tokens = self._lib.llama_tokenize(vocabulary, written, len(written), room, len(room), True, True)
-        return {"tokens": abs(tokens)}
+        _, count = self._tokens(self._lib.llama_model_get_vocab(self._models[model]), text)
+        return {"tokens": abs(count)}
 
     def cut(self, model: str, text: str) -> dict[str, Any]:
         """The tokens of a text that is put into an answer, as a worker cuts it; 0 where it cannot be written."""
@@ -62,6 +59,41 @@ class Vocabularies:
         if model not in self._pieces:
             self._pieces[model] = self._read_pieces(self._lib.llama_model_get_vocab(self._models[model]))
         return {"tokens": len(self._pieces[model].cut(text.encode()) or ())}
+
+    def spell(self, model: str, tokens: list[int]) -> dict[str, Any]:
+        """The text that is cut into exactly these tokens, a start token before them or not; empty where none is."""
+        if model not in self._models:
+            return {"error": "unloaded"}
+        self._models.move_to_end(model)
+        vocabulary = self._lib.llama_model_get_vocab(self._models[model])
+        if not all(0 <= token < self._lib.llama_vocab_n_tokens(vocabulary) for token in tokens):
+            return {"text": ""}
+        start = (
+            [self._lib.llama_vocab_bos(vocabulary)] if self._lib.llama_vocab_get_add_bos(vocabulary) else []
+        )
+        tokens = tokens[len(start) :] if tokens[:1] == start else tokens
+        text = self._text(vocabulary, tokens)
+        room, count = self._tokens(vocabulary, text)
+        return {"text": text if list(room[: max(count, 0)]) == start + tokens else ""}
+
+    def _text(self, vocabulary: Any, tokens: list[int]) -> str:
+        """The text of tokens, special ones as they are written; empty where it is no whole text."""
+        given = (self._lib.llama_token * len(tokens))(*tokens)
+        room = ctypes.create_string_buffer(1)
+        # Less than 0: it is so long.
+        size = -self._lib.llama_detokenize(vocabulary, given, len(tokens), room, 0, False, True)
+        room = ctypes.create_string_buffer(max(size, 1))
+        size = self._lib.llama_detokenize(vocabulary, given, len(tokens), room, len(room), False, True)
+        try:
+            return room.raw[: max(size, 0)].decode()
+        except UnicodeDecodeError:
+            return ""
+
+    def _tokens(self, vocabulary: Any, text: str) -> tuple[Any, int]:
+        """The tokens of a text as a worker reads it, and how many; less than 0: so many have no room."""
+        written = text.encode()
+        room = (self._lib.llama_token * (len(written) + 16))()
+        return room, self._lib.llama_tokenize(vocabulary, written, len(written), room, len(room), True, True)
 
     def _read_pieces(self, vocabulary: Any) -> Pieces:
         """Its tokens as an answer shows them: control tokens are no text, but for the marks of reasoning."""
@@ -94,6 +126,8 @@ def main() -> None:
             kept.append(Vocabularies())
         if question["op"] == "load":
             return kept[0].load(question["model"], question["path"], question["keep"])
+        if question["op"] == "spell":
+            return kept[0].spell(question["model"], question["tokens"])
         asked = kept[0].cut if question["op"] == "cut" else kept[0].count
         return asked(question["model"], question["text"])
 

@@ -39,6 +39,16 @@ async def test_counts_are_llama_cpps_own(counter: Counter) -> None:
     assert await counter.count("spm", "</s>") == 1 + 1, "special tokens are recognised"
 
 
+async def test_tokens_are_spelled_where_a_text_is_cut_into_exactly_these(counter: Counter) -> None:
+    # llama.cpp's own test vectors again: "Hello world", with the start token or without.
+    assert await counter.spell("spm", [15043, 3186]) == "Hello world"
+    assert await counter.spell("spm", [1, 15043, 3186]) == "Hello world"
+    # An "H" as a byte, which a worker would cut otherwise; half a character; no token at all.
+    for tokens in ([75], [243], [10**6], [-1], [1], []):
+        assert await counter.spell("spm", tokens) == "", tokens
+    assert await counter.spell("none", [1]) is None
+
+
 async def test_a_killed_child_is_started_again(counter: Counter) -> None:
     assert await counter.count("spm", "Hello world") == 3
     process = counter._child._process

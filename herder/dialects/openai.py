@@ -1,0 +1,162 @@
+"""OpenAI's API: `/v1/completions` and `/v1/chat/completions`, each answer a job like any other.
+
+What is sent is read in `openai_bodies`, what is told is written in `openai_answers`; several prompts of one request
+are bought as one batch. `/v1/models` is in `herder.api.info`, since it is ours as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from herder.api.batches import BATCHES_AT_ONCE, UPLOAD_S_MAX
+from herder.api.callers import BatchCaller, Caller
+from herder.api.reading import counted_bytes, parsed
+from herder.api.refusals import PLAIN
+from herder.api.state import Herd, herd_of
+from herder.api.submission import model_of
+from herder.batch_records import BatchRecord
+from herder.dialects import lamini
+from herder.dialects.asking import asked, model_named
+from herder.dialects.attended import answered, bought, told
+from herder.dialects.lamini_bodies import is_lamini
+from herder.dialects.many import answered_many, bought_many, records_of, refuse_if_none
+from herder.dialects.openai_answers import (
+    ChatChunks,
+    CompletionChunks,
+    Manner,
+    as_json,
+    chat_answer,
+    completion_answer,
+)
+from herder.dialects.openai_bodies import (
+    CHAT_NAMES,
+    COMPLETION_NAMES,
+    NAMES_OF_MANY,
+    ChatBody,
+    CompletionBody,
+    chat_fields,
+    completion_fields,
+    prompts_of,
+)
+from herder.dialects.openai_tools import wrong
+from herder.errors import AnswerFailed, BadRequest, Overloaded, TooLarge
+from herder.lifecycle import Status
+from herder.protocol import JobRecord
+from herder.records import KeyRecord
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.post("/v1/chat/completions")
+async def chat(request: Request, key: Caller) -> Response:
+    """The answer to a chat, whole or as it comes."""
+    return await chatted(request, key, await asked(request, ChatBody))
+
+
+async def chatted(
+    request: Request, key: KeyRecord, body: ChatBody, chunks: type[ChatChunks] = ChatChunks
+) -> Response:
+    """The answer to a chat; a stream in the words of `chunks`. Raises what a submission can be refused with."""
+    herd = herd_of(request)
+    state = await model_of(herd, model_named(herd.settings, body.model))
+    fields, box = chat_fields(body, state.card.template)
+    manner = Manner(body.tier, box.names, usage=body.usage_at_end)
+    names = dict(CHAT_NAMES)
+    if body.max_completion_tokens is not None:
+        names["tokens"] = "max_completion_tokens"
+    if body.stream:
+        with herd.streams.reserved():
+            sold = await bought(request, key, body, fields, names)
+            return told(request, sold, chunks(sold.record, manner))
+    sold = await answered(request, await bought(request, key, body, fields, names))
+    return Response(as_json(chat_answer(sold.record, manner)), 200, sold.headers, PLAIN)
+
+
+@router.post("/v1/completions")
+async def completions(request: Request, key: BatchCaller) -> Response:
+    """Prompts written on, whole or as it comes. Lamini's clients call here too, with bodies of their own."""
+    herd = herd_of(request)
+    raw = await _body(request)
+    if b'"model_name"' in raw and await asyncio.to_thread(is_lamini, raw):
+        return await lamini.completion(request, key, raw)
+    limit = herd.settings.body_bytes_max
+    if len(raw) > limit:
+        raise TooLarge(f"the body is larger than HERDER_BODY_BYTES_MAX, {limit} bytes", limit=limit)
+    return await completed(request, key, parsed(CompletionBody, raw, herd.settings))
+
+
+async def _body(request: Request) -> bytearray:
+    """The body; of one that may be as large as a batch's only a few are read at a time."""
+    herd = herd_of(request)
+    settings = herd.settings
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) <= settings.body_bytes_max:
+        return await counted_bytes(request, settings.body_bytes_max, "HERDER_BODY_BYTES_MAX")
+    if herd.batches_open >= BATCHES_AT_ONCE:
+        raise Overloaded(f"{BATCHES_AT_ONCE} large bodies are being read here just now", retry_after=2)
+    herd.batches_open += 1
+    try:
+        async with asyncio.timeout(UPLOAD_S_MAX):
+            return await counted_bytes(request, settings.batch_bytes_max, "HERDER_BATCH_BYTES_MAX")
+    except TimeoutError:
+        raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send less at once") from None
+    finally:
+        herd.batches_open -= 1
+
+
+async def completed(request: Request, key: KeyRecord, body: CompletionBody) -> Response:
+    """Prompts written on. Raises what a submission can be refused with."""
+    herd = herd_of(request)
+    fields, given = completion_fields(body), prompts_of(body.prompt)
+    prompts = await _texts(herd, body.model, given)
+    manners = [Manner(body.tier, echo=each if body.echo else "", usage=body.usage_at_end) for each in prompts]
+    if len(prompts) > 1:
+        if body.stream:
+            raise wrong("stream", "goes with one prompt: send several without it, or one after the other")
+        many = await answered_many(
+            request, await bought_many(request, key, body, fields, prompts, names=NAMES_OF_MANY)
+        )
+        records = await _whole(herd, many.record)
+        return Response(as_json(completion_answer(records, manners)), 200, many.headers, PLAIN)
+    fields["prompt"] = prompts[0]
+    if body.stream:
+        with herd.streams.reserved():
+            sold = await bought(request, key, body, fields, COMPLETION_NAMES)
+            return told(request, sold, CompletionChunks(sold.record, manners[0]))
+    sold = await answered(request, await bought(request, key, body, fields, COMPLETION_NAMES))
+    return Response(as_json(completion_answer([sold.record], manners)), 200, sold.headers, PLAIN)
+
+
+async def _texts(herd: Herd, model: str | None, prompts: list[str | list[int]]) -> list[str]:
+    """The prompts as texts: a list of tokens is taken where a worker would read exactly these of a text."""
+    texts: list[str] = []
+    for i, prompt in enumerate(prompts):
+        if isinstance(prompt, str):
+            texts.append(prompt)
+            continue
+        card = (await model_of(herd, model_named(herd.settings, model))).card
+        spelled = await herd.counter.spell(card.model, prompt)
+        if not spelled:
+            why = f"are tokens of {card.model} as no text has them"
+            if spelled is None:
+                why = f"cannot be read here just now, where nobody has the vocabulary of {card.model}"
+            raise wrong("prompt" if len(prompts) == 1 else f"prompt.{i}", f"{why}: send text")
+        texts.append(spelled)
+    return texts
+
+
+async def _whole(herd: Herd, record: BatchRecord) -> list[JobRecord]:
+    """The jobs of a batch that has ended, in order. Raises AnswerFailed where one has no answer."""
+    found = [job async for job in records_of(herd, record)]
+    jobs = [job for job in found if job is not None and job.status is Status.SUCCEEDED]
+    if len(jobs) < len(found):
+        refuse_if_none(record, next((job for job in found if job not in jobs), None))
+        raise AnswerFailed(
+            f"{len(found) - len(jobs)} of {len(found)} prompts have no answer and were refunded; the other answers are "
+            f"paid for, and kept: GET /v1/batches/{record.batch}/results",
+            final=True,
+            batch_id=record.batch,
+        )
+    return jobs
