@@ -161,11 +161,14 @@ class Store:
             raise CannotStore(
                 f"{path}: more than {FILES_MAX} files, or folders in more than {DEPTH_MAX} folders"
             )
+        if depth and path.is_symlink():
+            raise CannotStore(f"{path} is a symbolic link; a store keeps files and folders")
         try:
-            if path.is_dir() and not (depth and path.is_symlink()):
+            if path.is_dir():
                 return self._added_folder(path, profile, left, depth)
-            if not path.is_file() or (depth and path.is_symlink()):
-                raise CannotStore(f"{path} is neither a file nor a folder" if path.exists() else f"no {path}")
+            if not path.is_file():
+                what = f"{path} is neither a file nor a folder" if path.exists() else f"there is no {path}"
+                raise CannotStore(what)
             with path.open("rb") as file:
                 return file_of(_pieces(file), self.put, profile)
         except OSError as error:

@@ -14,7 +14,7 @@ import typer.main
 
 from llama_herder._core import one_line
 from llama_herder._http import installed_version
-from llama_herder.cli import account, batch, chat, herd, output, run, server, webhooks
+from llama_herder.cli import account, batch, chat, herd, module, output, run, server, store, webhooks
 from llama_herder.cli.output import CannotWrite, Exit, UsageProblem
 from llama_herder.errors import HerderError
 
@@ -32,6 +32,8 @@ CLIENT_COMMANDS = frozenset(
         "cancel",
         "account",
         "webhooks",
+        "module",
+        "store",
     }
 )
 
@@ -50,7 +52,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         if ctx.invoked_subcommand is None:
             print(ctx.get_help())
 
-    for part in (run, chat, batch, herd, account, webhooks):
+    for part in (run, chat, batch, module, herd, account, webhooks, store):
         part.register(app)
     server.register(app, arguments, CLIENT_COMMANDS)
     return app
