@@ -1,5 +1,11 @@
 -- Behind the prelude: what submit, charge and feed share. A sale is recalled, refused or made; what is sold joins the line.
 
+-- The same submission again. Whoever repeats it waits now, perhaps at a herder that has not yet said so of this one.
+local function replay(subject)
+  if A.presence_ms then call('ZADD', K.presence(), 'XX', 'GT', int(NOW + A.presence_ms), subject) end
+  return { 'REPLAY', subject }
+end
+
 -- What an Idempotency-Key says of this submission: where it is remembered (nil without one), and the reply where it
 -- was here before. The reply is what gets lost, not the request: the same again is answered from the record.
 local function recall()
@@ -7,7 +13,7 @@ local function recall()
   local key = K.idempotency(A.account, A.idempotency_key)
   local seen = call('HMGET', key, 'request_hash', 'job')
   if seen[2] then
-    return key, seen[1] == A.request_hash and { 'REPLAY', seen[2] } or { 'CONFLICT' }
+    return key, seen[1] == A.request_hash and replay(seen[2]) or { 'CONFLICT' }
   end
   return key, nil
 end

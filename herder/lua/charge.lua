@@ -6,7 +6,7 @@
 
 -- 1. The same submission again is answered from the record.
 local status = call('HGET', K.batch(A.batch), 'status')
-if status and status ~= 'storing' then return { 'REPLAY', A.batch } end
+if status and status ~= 'storing' then return replay(A.batch) end
 local remembered, reply = recall()
 if reply then return reply end
 

@@ -6,7 +6,7 @@
 --          | {FULL, depth} | {POOR, available}
 
 -- 1. The same submission again.
-if call('EXISTS', K.job(A.job)) == 1 then return { 'REPLAY', A.job } end
+if call('EXISTS', K.job(A.job)) == 1 then return replay(A.job) end
 local remembered, reply = recall()
 if reply then return reply end
 

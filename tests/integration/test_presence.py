@@ -9,6 +9,7 @@ from herder.audit import audit
 from herder.batches import item_id
 from herder.broker import Broker
 from herder.clock import SimulatedClock
+from herder.doorbell import Doorbell
 from herder.lifecycle import Status
 from herder.protocol import JobRecord, Outcome, RenewReply, SettleReply
 from tests.integration.batch_bench import FEE, BatchBench
@@ -85,6 +86,37 @@ async def test_a_late_renewal_counts_as_long_as_nothing_was_cancelled(
     assert await broker.present([job_id]) == set()
     await broker.sweep()
     assert (await job(broker, job_id)).status is Status.QUEUED
+
+
+@pytest.mark.parametrize("same", [{"job_id": "job_again"}, {"idempotency_key": "again", "request_hash": "h"}])
+async def test_who_submits_again_waits_from_then_on_and_puts_nothing_back(
+    ring: Ring, clock: SimulatedClock, same: dict[str, str]
+) -> None:
+    broker = ring.broker
+    first = await ring.submit("ann", presence_ms=PRESENCE_MS, **same)
+    clock.advance(PRESENCE_MS - 1)
+    assert (await ring.submit("ann", presence_ms=PRESENCE_MS, **same)).job_id == first.job_id
+    clock.advance(PRESENCE_MS - 1)
+    await broker.sweep()
+    assert (await job(broker, first.job_id)).status is Status.QUEUED
+    await ring.submit("ann", **same)  # by one who can come back: that keeps nobody here
+    clock.advance(1)
+    await broker.sweep()
+    assert (await job(broker, first.job_id)).status is Status.CANCELLED
+    assert (await ring.submit("ann", presence_ms=PRESENCE_MS, **same)).replayed
+    assert await present(broker) == []
+
+
+async def test_the_worker_is_rung_when_the_caller_of_what_it_runs_is_gone(
+    ring: Ring, clock: SimulatedClock
+) -> None:
+    broker = ring.broker
+    job_id = (await ring.submit("ann", presence_ms=6_000)).job_id
+    await ring.lease_one()
+    clock.advance(6_000)
+    async with Doorbell(broker.redis) as bell, bell.listen(broker.keys("worker_bell", "w1")) as worker:
+        await broker.sweep()
+        assert await worker.next(10) == job_id.encode()
 
 
 async def test_a_running_job_is_stopped_and_pays_for_what_was_produced(

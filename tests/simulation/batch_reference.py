@@ -50,11 +50,12 @@ class BatchReference:
         """The word that charge must answer, and the batch it is about."""
         reference = self._all
         if c.batch in self.batches:
-            return "REPLAY", c.batch
+            return reference.presence.replay(c.batch, c.presence_ms)
         name = (c.account, c.idempotency_key or "")
         if c.idempotency_key is not None and name in reference.remembered:
             request_hash, subject = reference.remembered[name]
-            return ("REPLAY", subject) if request_hash == c.request_hash else ("CONFLICT", "")
+            same = request_hash == c.request_hash
+            return reference.presence.replay(subject, c.presence_ms) if same else ("CONFLICT", "")
         account = reference.accounts.get(c.account)
         if account is None:
             return "NO_ACCOUNT", ""

@@ -46,7 +46,7 @@ JOBS = (
     Mutant("amounts-as-floats", "submit", "string.format('%.0f', number + 0)", "(number .. '')"),
     # Once.
     Mutant("submit-no-idempotency-check", "submit", "if seen[2] then", "if false then"),
-    Mutant("submit-no-job-check", "submit", "if call('EXISTS', K.job(A.job)) == 1 then return { 'REPLAY', A.job } end"),
+    Mutant("submit-no-job-check", "submit", "if call('EXISTS', K.job(A.job)) == 1 then return replay(A.job) end"),
     Mutant("deposit-no-idempotency-check", "deposit", "if seen then", "if false then"),
     Mutant("chunk-no-choice", "chunk", "event[#event + 1] = 'choice'; event[#event + 1] = int(A.choice)"),
     Mutant("settle-no-other-answers", "settle", "kept[#kept + 1] = name; kept[#kept + 1] = A[name]"),
@@ -78,6 +78,10 @@ JOBS = (
     # Whose callers are still there.
     Mutant("submit-no-presence", "submit", "if A.presence_ms then call('ZADD', K.presence(), int(NOW + A.presence_ms),"
            " subject) end"),
+    Mutant("replay-renews-nothing", "submit", "if A.presence_ms then call('ZADD', K.presence(), 'XX'",
+           "if false then call('ZADD', K.presence(), 'XX'"),
+    Mutant("replay-puts-back-what-ended", "submit", "'XX', 'GT', ", "'GT', "),
+    Mutant("replay-shortens", "submit", "'XX', 'GT', ", "'XX', "),
     Mutant("present-puts-back-what-ended", "present", "if call('ZSCORE', K.presence(), name) then",
            "if call('HGET', K.job(name), 'presence_ms') then"),
     Mutant("present-renews-nothing", "present", "call('ZADD', K.presence(), int(NOW + call('HGET', key,"
@@ -127,7 +131,7 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
     Mutant("store-behind-gap", "store", "if A.first_index > call('HLEN', K.batch_items(A.batch)) then return 'LOST'"
            " end"),
     Mutant("charge-no-balance-check", "charge", "if available < A.fee then return { 'POOR', available } end"),
-    Mutant("charge-no-replay", "charge", "if status and status ~= 'storing' then return { 'REPLAY', A.batch } end"),
+    Mutant("charge-no-replay", "charge", "if status and status ~= 'storing' then return replay(A.batch) end"),
     Mutant("charge-no-idempotency-check", "charge", "if seen[2] then", "if false then"),
     Mutant("charge-no-count-of-items", "charge", "if call('HLEN', K.batch_items(A.batch)) < A.total then return"
            " { 'LOST' } end"),
@@ -157,6 +161,8 @@ BATCHES = tuple(replace(mutant, mood="batches") for mutant in (
     # Whose callers are gone.
     Mutant("charge-no-presence", "charge", "if A.presence_ms then call('ZADD', K.presence(), int(NOW + A.presence_ms),"
            " subject) end"),
+    Mutant("charge-replay-renews-nothing", "charge", "if A.presence_ms then call('ZADD', K.presence(), 'XX'",
+           "if false then call('ZADD', K.presence(), 'XX'"),
     Mutant("present-no-batches", "present", "string.sub(name, 1, 6) == 'batch_'", "false"),
     Mutant("end-item-keeps-presence", "settle", "if batch[4] then call('ZREM', K.presence(), job.batch) end"),
     Mutant("sweep-abandons-no-batch", "sweep", "then abandon(name) else", "then else"),

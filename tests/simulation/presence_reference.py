@@ -31,6 +31,13 @@ class PresenceReference:
             self._each_ms[name] = presence_ms
             self.until[name] = self._all.now + presence_ms
 
+    def replay(self, name: str, presence_ms: int) -> tuple[str, str]:
+        """What was sold is asked for again: whoever asks waits now. Never shortens, and puts back nothing."""
+        if presence_ms and name in self.until:
+            self._all.counts["presences renewed by a replay"] += 1
+            self.until[name] = max(self.until[name], self._all.now + presence_ms)
+        return "REPLAY", name
+
     def renew(self, names: Sequence[str]) -> set[str]:
         """A herder speaks up for these, late perhaps; those of which that is not heard (any more)."""
         gone = {name for name in names if name not in self.until}

@@ -85,11 +85,12 @@ class Reference(Time):
     def submit(self, ask: Ask) -> tuple[str, str]:
         """The word that submit must answer, and the job it is about."""
         if ask.job_id in self.jobs:
-            return "REPLAY", ask.job_id
+            return self.presence.replay(ask.job_id, ask.presence_ms)
         name = (ask.account, ask.idempotency_key or "")
         if ask.idempotency_key is not None and name in self.remembered:
             request_hash, job_id = self.remembered[name]
-            return ("REPLAY", job_id) if request_hash == ask.request_hash else ("CONFLICT", "")
+            same = request_hash == ask.request_hash
+            return self.presence.replay(job_id, ask.presence_ms) if same else ("CONFLICT", "")
         account = self.accounts.get(ask.account)
         if account is None:
             return "NO_ACCOUNT", ""
