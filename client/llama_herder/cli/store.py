@@ -9,15 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from llama_herder._core import one_line
 from llama_herder.cli import output, session
-
-if TYPE_CHECKING:
-    from herder.store import Store
 
 ROOTS_LIMIT = 100
 
@@ -72,7 +69,8 @@ def get(
     with _store(data_dir) as store:
         cid = store.find(*_split(where))
         if target is not None:
-            return store.export(cid, target)
+            store.export(cid, target)
+            return None
         if store.size(cid) is None:
             raise output.UsageProblem(
                 f"{where} is a folder: --output FOLDER writes it, `herder store ls` lists it"
@@ -111,7 +109,7 @@ def ls(
     return output.print_table(("cid", "bytes", "name"), table, none="an empty folder")
 
 
-def _print_roots(store: Store, limit: int, as_json: bool) -> None:
+def _print_roots(store: Any, limit: int, as_json: bool) -> None:
     found = store.roots(limit)
     if as_json:
         rows = [{"cid": str(r.cid), "name": r.name, "bytes": r.size, "added_ms": r.added_ms} for r in found]
@@ -128,7 +126,7 @@ def _split(where: str) -> tuple[str, list[str]]:
 
 
 @contextmanager
-def _store(data_dir: Path | None) -> Iterator[Store]:
+def _store(data_dir: Path | None) -> Iterator[Any]:
     """The store of the herd in this folder; what goes wrong with it is one line and an exit code."""
     from herder.cids import BadCid, NoSuchPath
     from herder.dagpb import BadBlock
