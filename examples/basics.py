@@ -34,7 +34,7 @@ def continue_conversation(history: list[Message], user_prompt: str) -> str:
 
 def main() -> None:
     """One after the other."""
-    print(complete("User: What is a llama?\nAssistant:"))
+    print(complete("A chatbot is a computer program that"))
 
     history = list(HISTORY)
     response = llama_herder.chat(history).message
