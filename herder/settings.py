@@ -41,7 +41,8 @@ class Settings(DialectSettings):
     )
     model: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("herd-tiny",),
-        description="comma-separated models: herd-tiny, a GGUF file, hf:owner/repo/file.gguf, or name=any of these",
+        description="comma-separated models: herd-tiny, a GGUF file, hf:owner/repo/file.gguf, or name=any of these; "
+        "empty: the workers wait until an admin chooses",
     )
     model_sha256: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -24,6 +24,7 @@ from herder.ports import check_port, free_port, reachable
 from herder.settings import Settings, model_name
 from herder.supervisor import EXIT_FRESH, Child, Print, oom_kills, prefixed_printer
 from herder.turns import Turns
+from herder.waiting import Waiting
 
 READY_S = 120.0
 API_STOP_S = 10.0
@@ -131,24 +132,24 @@ class Herd:
         return ", ".join(f"{waits[task].name} (exit code {task.result()})" for task in done)
 
     def _worker_count(self) -> int:
-        return self.settings.workers * len(self.settings.model) * max(len(self.settings.gpu), 1)
+        return self.settings.workers * max(len(self.settings.model), 1) * max(len(self.settings.gpu), 1)
 
     def _workers(self) -> list[Child]:
         """Each model on each GPU, so many times; the first ones are the first model's."""
         gpus, workers = self.settings.gpu or ("",), range(self.settings.workers)
-        wanted = [(model, gpu) for model in self.settings.model for gpu in gpus for _ in workers]
+        wanted = [(model, gpu) for model in self.settings.model or ("",) for gpu in gpus for _ in workers]
         return [self._worker(f"worker-{i}", model, gpu) for i, (model, gpu) in enumerate(wanted, 1)]
 
     def _worker(self, name: str, model: str, gpu: str) -> Child:
         """A worker; each start has an id of its own, so that a dead one's jobs can be told from its heir's."""
-        current = {"id": "", "oom_kills": ""}
+        current = {"id": "", "oom_kills": "", "model": model}
         lock = self._turns.another()
 
         def command() -> list[str]:
             current["id"] = f"{name}-{secrets.token_hex(4)}"
             current["oom_kills"] = oom_kills()
             argv = [sys.executable, "-m", "worker.main", "--supervised", "--turn-lock", str(lock)]
-            return [*argv, "--id", current["id"], "--model", model]
+            return [*argv, "--id", current["id"], "--model", current["model"]]
 
         async def ended_by_itself(code: int) -> bool:
             # Nobody need wait for the lease: the supervisor knows that its child is dead.
@@ -163,6 +164,8 @@ class Herd:
                     died = code not in {0, EXIT_FRESH} and not outside
                     taken = await broker.release(current["id"], None, died=died, killed=killed)
                     await broker.leave(current["id"])
+                    if not current["model"]:
+                        current["model"] = await Waiting(broker).inherited(current["id"])
                     if taken:
                         self.print_line(name, f"jobs back in line: {taken}")
                     return was_at_work
@@ -191,8 +194,9 @@ class Herd:
                         raise SetupError(f"{child.name} did not start: {child.last_line}")
                 with contextlib.suppress(httpx.TransportError):
                     reply = await client.get("/readyz")
-                    # Without workers of its own a herd is ready before anybody has brought it a model.
-                    if (reply.status_code == 200 or not self._worker_count()) and await self._workers_ready():
+                    # Without workers of its own, or a model, a herd is ready before anybody has brought it one.
+                    bare = not self._worker_count() or not self.settings.model
+                    if (reply.status_code == 200 or bare) and await self._workers_ready():
                         return
                     reason = f"the API says {reply.text[:200]}"
                 await asyncio.sleep(0.1)
@@ -200,6 +204,8 @@ class Herd:
 
     async def _workers_ready(self) -> bool:
         assert self.broker is not None
+        if not self.settings.model:
+            return len(await Waiting(self.broker).those()) >= self._worker_count()
         return len(await self.broker.worker_states()) >= self._worker_count()
 
 
@@ -216,7 +222,7 @@ def check_names(models: tuple[str, ...]) -> None:
 def check_templates(settings: Settings) -> None:
     """Raises SetupError where a chat template is for a model that no worker here has."""
     models = [model_name(model) for model in settings.model]
-    for choice in settings.template if settings.workers else ():
+    for choice in settings.template if settings.workers and settings.model else ():
         of, given, _ = choice.partition("=")
         if given and of not in models:
             raise SetupError(
@@ -273,6 +279,8 @@ def announce(herd: Herd) -> None:
     say(f"ready: {herd.url}  (docs: {herd.url}/docs)")
     if not herd.settings.workers:
         say("no workers here: start some with herder-worker, on this Redis")
+    elif not herd.settings.model:
+        say("the workers wait for a model: HERDER_MODEL is empty, an admin's Init message chooses it")
     if herd.keys is None:
         say("keys are shown only when they are made; `herder admin-key` makes a new admin key")
     else:

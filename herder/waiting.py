@@ -62,6 +62,11 @@ class Waiting:
         ids = await broker.fetch(broker.redis.zrangebyscore(broker.keys("waiting"), oldest, "+inf"))
         return [found.decode() for found in ids]
 
+    async def inherited(self, worker: str) -> str:
+        """The model that the heir of a dead worker is to serve; empty where that waited, or could not serve it."""
+        found = await self.appointment(worker)
+        return found.model if found.model is not None and found.why is None else ""
+
     async def appointment(self, worker: str) -> Appointment:
         """What became of this one."""
         given, said = await self._broker.hashes_of([("appointed", worker), ("worker", worker)])

@@ -14,7 +14,10 @@ from herder.settings import Settings
 def parser() -> argparse.ArgumentParser:
     """Every flag; those that have a setting are named as it is, and are None where they were not given."""
     p = argparse.ArgumentParser(prog="herder-worker", description="Serve one model of a herd.")
-    p.add_argument("--model", help="herd-tiny, a .gguf file, hf:owner/repo/file.gguf, or name=any of these")
+    p.add_argument(
+        "--model",
+        help="herd-tiny, a .gguf file, hf:owner/repo/file.gguf, or name=any of these; empty: an admin's choice",
+    )
     p.add_argument("--name", help="the model's name in the herd (default: the file's)")
     p.add_argument("--id", help="this worker's id (default: host, process and a random part)")
     p.add_argument("--data-dir", type=Path, help="where downloaded models are kept")

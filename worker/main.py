@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from herder import logs
@@ -22,7 +22,7 @@ from herder.errors import RedisUnavailable, SetupError
 from herder.gpus import seen_by
 from herder.settings import Settings
 from herder.sources import unknown_variables
-from worker import models, sandbox
+from worker import models, sandbox, waiting
 from worker.cards import check_template, model_card, template_for, vocabulary
 from worker.digests import read_allowed
 from worker.engine import Engine, ModelUnusable
@@ -49,10 +49,15 @@ log = logs.get_logger("worker.main")
 
 @dataclass(frozen=True)
 class Plan:
-    """What this worker is to be: the settings with the flags over them, and what has no setting."""
+    """What this worker is to be: the settings with the flags over them, and what has no setting.
+
+    Without a `spec` it waits for a model, which will be called `name` if that is given.
+    """
 
     settings: Settings
-    spec: models.ModelSpec
+    spec: models.ModelSpec | None
+    name: str | None
+    template_flag: str
     allowed: frozenset[str] | None
     template: str | None
     worker_id: str
@@ -69,18 +74,13 @@ def read_plan(arguments: list[str]) -> Plan:
     settings = settings_under(flags)
     if not settings.redis_url:
         raise ValueError("a worker needs a Redis: give --redis-url or HERDER_REDIS_URL, or use `herder up`")
-    spec = models.parse_spec(settings.model[0])
-    if flags.name:
-        spec = models.parse_spec(f"{flags.name}={spec.source}")
-    of, given, _ = (flags.template or "").partition("=")
-    # A setting may be meant for several workers; a flag is for this one.
-    if given and of != spec.name:
-        raise ValueError(f"--template {flags.template}: no model here is called {of}; it is {spec.name}")
-    return Plan(
+    plan = Plan(
         settings=settings,
-        spec=spec,
+        spec=None,
+        name=flags.name,
+        template_flag=flags.template or "",
         allowed=read_allowed(settings.model_sha256),
-        template=template_for(spec.name, settings.template),
+        template=None,
         worker_id=flags.id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
         supervised=flags.supervised,
         turn=Turn(flags.turn_lock),
@@ -89,6 +89,34 @@ def read_plan(arguments: list[str]) -> Plan:
         fake=flags.engine == "fake",
         fake_step_ms=flags.fake_step_ms,
     )
+    model = settings.model[0] if settings.model else ""
+    return with_model(plan, model) if model else plan
+
+
+def with_model(plan: Plan, model: str) -> Plan:
+    """The plan for this model, written as HERDER_MODEL is. Raises ValueError."""
+    spec = models.parse_spec(model)
+    if plan.name:
+        spec = models.parse_spec(f"{plan.name}={spec.source}")
+    of, given, _ = plan.template_flag.partition("=")
+    # A setting may be meant for several workers; a flag is for this one.
+    if given and of != spec.name:
+        raise ValueError(f"--template {plan.template_flag}: no model here is called {of}; it is {spec.name}")
+    return replace(plan, spec=spec, template=template_for(spec.name, plan.settings.template))
+
+
+def appointed(plan: Plan) -> Plan | None:
+    """Wait for the model of a plan without one; None where the process is to stop first.
+
+    Raises ModelUnusable (what was chosen is no model's name), RedisUnavailable, SetupError.
+    """
+    model = asyncio.run(waiting.chosen(plan.settings, plan.worker_id))
+    if model is None:
+        return None
+    try:
+        return with_model(plan, model)
+    except ValueError as error:
+        raise ModelUnusable(str(error)) from error
 
 
 def _gpus_seen(gpus: tuple[str, ...]) -> dict[str, str]:
@@ -103,7 +131,8 @@ def _gpus_seen(gpus: tuple[str, ...]) -> dict[str, str]:
 
 def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
     """Find, check and load the model, in the sandbox if there is to be one. Raises ModelUnusable, SandboxError."""
-    settings = plan.settings
+    settings, spec = plan.settings, plan.spec
+    assert spec is not None
     os.environ.update(plan.gpus_seen)
     if plan.fake:
         if settings.sandbox:
@@ -111,7 +140,7 @@ def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
         engine = FakeEngine(slots=settings.slots, context=settings.ctx or 4096, step_ms=plan.fake_step_ms)
         return engine, None
     find = models.locate_apart if settings.sandbox else models.locate
-    path = find(plan.spec, settings.data_dir)
+    path = find(spec, settings.data_dir)
     # From here on a stranger's file is read.
     if settings.sandbox:
         sandbox.enter(sandbox.tcp_port(settings.redis_url))
@@ -127,11 +156,12 @@ def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
 
 async def serve(plan: Plan, engine: Engine, header: Header | None) -> Runner:
     """Run until stopped; the runner that has stopped."""
-    settings = plan.settings
+    settings, spec = plan.settings, plan.spec
+    assert spec is not None
     broker = await connect(settings)
     try:
         async with Doorbell(broker.redis) as bell:
-            card = model_card(plan.spec.name, engine.facts, plan.template)
+            card = model_card(spec.name, engine.facts, plan.template)
             if plan.template is not None:
                 await check_template(card)
             leases = Leases(broker, plan.worker_id, card, vocabulary(header) if header else None)
@@ -168,14 +198,30 @@ def run(arguments: list[str]) -> int:
     for name in () if plan.supervised else unknown_variables():
         print(f"warning: {name} is no setting of the herd; is it mistyped?", file=sys.stderr)
     logs.configure(plan.settings)
+    waited = plan.spec is None
     try:
+        found = appointed(plan) if waited else plan
+        if found is None:
+            return 0
+        plan = found
         engine, header = open_engine(plan)
     except ModelUnusable as error:
         print(f"herder-worker: {error}", file=sys.stderr)
-        return EXIT_BAD_MODEL
-    except sandbox.SandboxError as error:
+        if waited:
+            asyncio.run(waiting.tell_failed(plan.settings, plan.worker_id, str(error)))
+        # Another one may be chosen; a process that has entered a sandbox cannot leave it for that.
+        return EXIT_FRESH if waited and plan.supervised else EXIT_BAD_MODEL
+    except (sandbox.SandboxError, SetupError) as error:
         print(f"herder-worker: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except RedisUnavailable as error:
+        print(f"herder-worker: {error}", file=sys.stderr)
+        return EXIT_NO_REDIS
+    return _served(plan, engine, header)
+
+
+def _served(plan: Plan, engine: Engine, header: Header | None) -> int:
+    """Serve with an engine that is open; the exit code."""
     try:
         runner = asyncio.run(serve(plan, engine, header))
     except SetupError as error:

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from herder.protocol import Outcome
 from herder.settings import Settings
-from herder.waiting import Waiting
 from tests.e2e.receiver import receiving
-from tests.integration.api import WORKER, Front, open_front, problem
+from tests.integration.api import Front, open_front, problem
 from tests.integration.post import Post, for_webhooks, hits
 
 ASK = {
@@ -228,48 +227,6 @@ async def test_an_accounts_default_address_hears_of_the_job(settings: Settings) 
                 await hits(receiver, 1)
             event = receiver.hits[0].verified(await post.secret(await post.webhook(receiver.url)))
         assert event["type"] == "job.succeeded"
-
-
-async def test_an_administrator_gives_a_waiting_worker_its_model(settings: Settings) -> None:
-    async with open_front(settings.model_copy(update={"wait_s_max": 1}), worker=False) as front:
-        init = {"Target": "w9", "Action": "Init", "Model-ID": "herd-tiny"}
-        problem(await send(front, init), 403, "forbidden")
-        found = problem(await front.admin.post("/ao/messages", json=init), 404, "not_found")
-        assert "does not wait" in found["detail"]
-        problem(await front.admin.post("/ao/messages", json=init | {"Target": ""}), 404, "not_found")
-        door = Waiting(front.herd.broker)
-        assert await door.wait(WORKER) is None
-        found = problem(await front.admin.post("/ao/messages", json=init), 404, "not_found")
-        assert WORKER in found["detail"]
-        bad = await front.admin.post("/ao/messages", json=init | {"Target": WORKER, "Model-ID": "a,b"})
-        assert problem(bad, 422, "invalid_request")["errors"][0]["field"] == "Model-ID"
-        init = {"Target": "llama-herder", "Action": "Init", "ModelID": "herd-tiny"}
-        asked = asyncio.create_task(front.admin.post("/ao/messages", json=init))
-        while (model := await door.wait(WORKER)) is None:
-            pass
-        assert model == "herd-tiny"
-        await front.worker()
-        (told,) = await messages(await asked)
-        assert (told["Action"], told["X-Worker"], told["Target"]) == ("Worker-Initialized", WORKER, "root")
-        again = await front.admin.post("/ao/messages", json=init | {"Target": WORKER})
-        assert [each["Action"] for each in await messages(again)] == ["Worker-Initialized"]
-        other = init | {"Target": WORKER, "ModelID": "other.gguf"}
-        problem(await front.admin.post("/ao/messages", json=other), 409, "conflict")
-
-
-async def test_a_model_that_cannot_be_served_is_told_to_the_administrator(settings: Settings) -> None:
-    async with open_front(settings.model_copy(update={"wait_s_max": 1})) as front:
-        door = Waiting(front.herd.broker)
-        await door.wait("w9")
-        init = {"Target": "w9", "Action": "Init", "Model-ID": "none.gguf"}
-        reply = await front.admin.post("/ao/messages", json=init)
-        assert await messages(reply, 202) == []
-        assert await door.wait("w9") == "none.gguf"
-        await door.failed("w9", "none.gguf: no such file")
-        found = problem(await front.admin.post("/ao/messages", json=init), 422, "invalid_request")
-        assert found["detail"] == "Model-ID: none.gguf: no such file"
-        other = init | {"Target": WORKER}
-        problem(await front.admin.post("/ao/messages", json=other), 409, "conflict")
 
 
 _TEXTS = st.one_of(
