@@ -132,9 +132,9 @@ class Chunk:
     token_count: int
     text: str
     choice: int | None = None
-
-
     logprobs: str | None = None
+
+
 class ChunkReply(StrEnum):
     """OK and REPEAT are fine; CANCEL is fine too but asks to stop; STALE and GAP mean that nothing was written."""
 
