@@ -37,8 +37,8 @@ def hook_port() -> int:
 
 @pytest.fixture(scope="module")
 def up(hook_port: int) -> Iterator[Up]:
-    reached = {"webhook_allow": "127.0.0.0/8", "webhook_ports": f"80,443,{hook_port}"}
-    with herd(rate_limit_per_minute=1_000_000, **reached) as running:
+    ports = f"80,443,{hook_port}"
+    with herd(webhook_allow="127.0.0.0/8", webhook_ports=ports, rate_limit_per_minute=1_000_000) as running:
         yield running
         running.stop()
 
@@ -218,7 +218,7 @@ def test_questions_are_answered_from_cited_passages(up: Up, tmp_path: Path) -> N
 def test_a_receiver_is_told_of_a_job(up: Up, hook_port: int) -> None:
     with up.client() as herder:
         url = f"http://127.0.0.1:{hook_port}/hook"
-        secret = herder.webhooks.add(url).secret
+        secret = herder.webhooks.add(url).secret or ""
         with example(up, "receive_webhooks", "--port", str(hook_port), "--secret", secret) as running:
             assert running.line() == f"listening on http://127.0.0.1:{hook_port}"
             job = herder.submit("What is a llama?", tokens=40, webhook_url=url)
