@@ -65,6 +65,7 @@ async def bought_many(
     `fields` are those of an item of `/v1/batches`, for all of them; the rest is as in `attended.bought`.
     """
     herd = herd_of(request)
+    _refuse_more(len(prompts), herd.settings.batch_items_max, "HERDER_BATCH_ITEMS_MAX", names)
     given = {name: value for name, value in fields.items() if value is not None}
     fit = fit or "tokens" not in given
     given.setdefault("tokens", min(herd.settings.tokens_default, herd.settings.tokens_max))
@@ -83,6 +84,14 @@ async def bought_many(
         _renamed(error, names or {})
     finally:
         herd.batches_open -= 1
+
+
+def _refuse_more(count: int, most: int, setting: str, names: Mapping[str, str] | None) -> None:
+    if count > most:
+        field = (names or {}).get("prompt", "prompt")
+        message = f"{count} prompts are more than {most} ({setting}): send several lists"
+        fault = {"field": field, "message": message}
+        raise InvalidRequest(f"{field}: {message}", limit=most, errors=[fault])
 
 
 async def _sold(
