@@ -40,7 +40,7 @@ from herder.broker import Broker, connect
 from herder.chains import chain_key
 from herder.clock import Clock
 from herder.counting import Counter
-from herder.dialects import ao, lamini, lamini_polled, ollama, openai, tgi, tgi_chat
+from herder.dialects import ao, lamini, lamini_chat, lamini_polled, ollama, openai, tgi, tgi_chat
 from herder.doorbell import Doorbell
 from herder.egress import Policy
 from herder.errors import HerderError
@@ -88,7 +88,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         # Probes and scrapers may add what they like.
         strict = [] if part is operations else [Depends(only_known_of_get)]
         app.include_router(part.router, dependencies=strict)
-    dialects = (ao, lamini, lamini_polled, ollama, openai, tgi, tgi_chat)
+    dialects = (ao, lamini, lamini_chat, lamini_polled, ollama, openai, tgi, tgi_chat)
     for dialect in dialects:
         app.include_router(dialect.router)
     problems.install(app, [route for part in (*parts, *dialects) for route in part.router.routes])

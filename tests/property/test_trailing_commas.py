@@ -23,20 +23,22 @@ SPACES = st.text(alphabet=" \t\r\n", max_size=3)
 
 def _written(value: Any, draw: Any, *, commas: bool) -> str:
     """JSON with spaces anywhere and, behind what is last, perhaps a comma."""
-    space = draw(SPACES)
-    if isinstance(value, dict | list):
-        named = isinstance(value, dict)
-        parts = (
-            [f"{json.dumps(n)}{space}:{_written(v, draw, commas=commas)}" for n, v in value.items()]
-            if named
-            else [_written(v, draw, commas=commas) for v in value]
-        )
-        inner = f"{space},{draw(SPACES)}".join(parts)
-        if commas and parts and draw(st.booleans()):
-            inner += f"{space},{draw(SPACES)}"
-        left, right = "{}" if named else "[]"
-        return f"{space}{left}{inner}{space}{right}"
+    space: str = draw(SPACES)
+    match value:
+        case dict():
+            named = [f"{json.dumps(n)}{space}:{_written(v, draw, commas=commas)}" for n, v in value.items()]
+            return _within("{}", named, space, draw, commas=commas)
+        case list():
+            listed = [_written(each, draw, commas=commas) for each in value]
+            return _within("[]", listed, space, draw, commas=commas)
     return space + json.dumps(value, ensure_ascii=draw(st.booleans())) + space
+
+
+def _within(brackets: str, parts: list[str], space: str, draw: Any, *, commas: bool) -> str:
+    inner = f"{space},{draw(SPACES)}".join(parts)
+    if commas and parts and draw(st.booleans()):
+        inner += f"{space},{draw(SPACES)}"
+    return f"{space}{brackets[0]}{inner}{space}{brackets[1]}"
 
 
 @given(VALUES, st.data())
