@@ -1,0 +1,323 @@
+"""The functions of the package on a default client, callbacks, and typed answers, sans network."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+import llama_herder
+from llama_herder import AsyncHerder, Herder, HerderError, Job, _callbacks
+from tests.unit.chat_script import BOTH, URL, Script, use
+
+WAIT_S = 30
+FAILED = {"status": "failed", "error": {"code": "engine_error", "message": "it broke"}}
+RUNNING = {"status": "running"}
+GOOD = {"status": "succeeded"}
+
+Kind = type[Herder | AsyncHerder]
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    """A herder in memory that the default client asks."""
+    found = Script()
+    llama_herder.set_default_herder(Herder(URL, "hk", transport=httpx.MockTransport(found)))
+    yield found
+    llama_herder.set_default_herder(None)
+
+
+class Heard:
+    """What callbacks were told, in order, and a wait for so many of them."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, told: Any) -> None:
+        with self._changed:
+            self.all.append(told)
+            self._changed.notify_all()
+
+    def wait(self, count: int = 1) -> list[Any]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.all) >= count, WAIT_S)
+            return list(self.all)
+
+
+# --- run --------------------------------------------------------------------------------------------------
+
+
+def test_run_gives_the_text(script: Script) -> None:
+    assert llama_herder.run("What is the meaning of life?", 20, fee=100) == "answer 1"
+    assert script.bodies[0] == {"prompt": "What is the meaning of life?", "tokens": 20, "fee": 100}
+    assert llama_herder.run("hi", 20) == "answer 2"
+    assert script.bodies[1] == {"prompt": "hi", "tokens": 20}  # the automatic price
+    assert ("GET", "/info") not in script.asked
+
+
+def test_run_with_a_callback_returns_at_once(script: Script) -> None:
+    heard = Heard()
+    job = llama_herder.run("hi", 20, heard, fee=100)
+    assert (job.id, job.status) == ("job_1", "queued")
+    assert heard.wait() == ["answer 1"]
+
+
+@pytest.mark.parametrize(
+    ("last", "asked", "model", "sent"),
+    [
+        (1.5, 1.1, None, 1.65),
+        (1.0, 1.1, None, 1.1),
+        (1.333, 1.05, None, 1.4),  # 1.39965, and rounded up
+        (1.5, 2, "big", 6.001),
+        (1.5, 1, "toy", 1.5),
+    ],
+)
+def test_its_multiplier_is_on_top_of_the_last_accepted_one(
+    script: Script, last: float, asked: float, model: str | None, sent: float
+) -> None:
+    script.last_multiplier = last
+    llama_herder.run("hi", 20, multiplier=asked, model=model)
+    assert script.bodies[0]["multiplier"] == sent
+    with pytest.raises(llama_herder.UnknownModel, match="there are: toy, big"):
+        llama_herder.run("hi", 20, multiplier=asked, model="none")
+    with pytest.raises(TypeError, match=r"a number such as 1\.1"):
+        llama_herder.run("hi", 20, multiplier="1.1")  # type: ignore[call-overload]
+    assert len(script.bodies) == 1
+
+
+def test_everywhere_else_a_multiplier_is_of_the_base_fee(script: Script) -> None:
+    llama_herder.chat([{"role": "user", "content": "hi"}], multiplier=1.1)
+    llama_herder.generate("hi", multiplier=1.1)
+    llama_herder.quote("hi", 5, multiplier=1.1)
+    list(llama_herder.stream("hi", 5, multiplier=1.1))
+    llama_herder.default_herder().run("hi", 5, multiplier=1.1)
+    assert [body["multiplier"] for body in script.bodies] == [1.1] * 5
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_sent(script: Script) -> None:
+    with pytest.raises(TypeError, match="leave `timeout` away"):
+        llama_herder.run("hi", 20, print, timeout=5)  # type: ignore[call-overload]
+    assert script.bodies == []
+
+
+def test_the_default_client_is_made_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERDER_URL", "http://other.example")
+    llama_herder.set_default_herder(None)
+    try:
+        found = llama_herder.default_herder()
+        assert found.url == "http://other.example"
+        assert llama_herder.default_herder() is found
+        monkeypatch.setattr("llama_herder._default._of_process", -1)  # as in a child that was forked
+        assert llama_herder.default_herder() is not found
+        found.close()
+    finally:
+        llama_herder.set_default_herder(None)
+
+
+def test_a_star_leaves_the_map_of_python_alone() -> None:
+    assert "map" not in llama_herder.__all__
+    assert llama_herder.map.__module__ == "llama_herder._default"
+    assert {"run", "chat", "generate", "stream", "quote", "info", "Chat"} <= set(llama_herder.__all__)
+
+
+# --- callbacks --------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_on_answer_waits_and_tells(kind: Kind) -> None:
+    script = Script(answers=[RUNNING, RUNNING, GOOD])
+    heard = Heard()
+    use(kind, script, lambda herder: herder.on_answer("job_7", heard) and None)  # closing waits
+    assert [job.text for job in heard.wait()] == ["answer 7"]
+
+
+@BOTH
+def test_without_an_answer_the_error_is_told_or_logged(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    heard, never = Heard(), Heard()
+    use(
+        kind,
+        Script(answers=[FAILED]),
+        lambda herder: herder.on_answer("job_1", never, on_error=heard) and None,
+    )
+    (error,) = heard.wait()
+    assert isinstance(error, llama_herder.JobFailed)
+    assert caplog.records == []
+    use(kind, Script(answers=[FAILED]), lambda herder: herder.on_answer("job_1", never) and None)
+    assert "no answer of job_1: job_1 failed: it broke" in caplog.text
+    assert never.all == []
+
+
+@BOTH
+def test_a_callback_that_fails_is_logged_and_ends_nothing(
+    kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = Heard()
+
+    def two(herder: Any) -> None:
+        herder.on_answer("job_1", lambda job: 1 / 0)
+        herder.on_answer("job_2", heard)
+
+    use(kind, Script(), two)
+    assert [job.id for job in heard.wait()] == ["job_2"]
+    assert "the callback for job_1 failed" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_coroutine_is_awaited() -> None:
+    told: list[str] = []
+
+    async def callback(job: Job) -> None:
+        await asyncio.sleep(0)
+        told.append(job.text)
+
+    async def ask(herder: AsyncHerder) -> None:
+        await herder.on_answer(await herder.submit("hi", 5), callback)
+
+    use(AsyncHerder, Script(), ask)
+    assert told == ["answer 1"]
+
+
+def test_many_jobs_take_turns_in_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_callbacks, "THREADS_MAX", 3)
+    heard = Heard()
+    seen: set[str] = set()
+
+    def wait(job_id: str, timeout: float) -> Job:
+        assert threading.active_count() < 20
+        if job_id not in seen:  # the first turn of each brings nothing
+            seen.add(job_id)
+            raise llama_herder.WaitTimeout("not yet", job_id, Job(id=job_id))
+        return Job(id=job_id, status="succeeded")
+
+    callbacks = _callbacks.Callbacks(wait)
+    for at in range(50):
+        callbacks.add(_callbacks.Expected(f"job_{at}", heard))
+    callbacks.leave()
+    assert sorted(job.id for job in heard.all) == sorted(f"job_{at}" for at in range(50))
+    with pytest.raises(RuntimeError, match="closed"):
+        callbacks.add(_callbacks.Expected("job_51", heard))
+
+
+def test_what_is_not_waited_for_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    ended = threading.Event()
+
+    def wait(job_id: str, timeout: float) -> Job:
+        assert ended.wait(WAIT_S)
+        return Job(id=job_id, status="succeeded")
+
+    heard = Heard()
+    callbacks = _callbacks.Callbacks(wait)
+    callbacks.add(_callbacks.Expected("job_1", heard))
+    callbacks.leave(limit_s=0.05)
+    assert "not waited for: job_1; paid for all the same" in caplog.text
+    ended.set()
+
+
+def test_a_block_that_an_exception_ends_does_not_wait(caplog: pytest.LogCaptureFixture) -> None:
+    def failing(herder: Herder) -> None:
+        herder.on_answer("job_1", print)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        use(Herder, Script(answers=[RUNNING]), failing)
+    assert "not waited for: job_1" in caplog.text
+
+    async def failing_too(herder: AsyncHerder) -> None:
+        herder.on_answer("job_2", print)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        use(AsyncHerder, Script(answers=[RUNNING]), failing_too)
+    assert "not waited for: job_2" in caplog.text
+
+
+def test_a_herder_that_is_gone_for_long_is_given_up() -> None:
+    silent = llama_herder.WaitTimeout("no news of job_1", "job_1")
+    expected = _callbacks.Expected("job_1", print)
+    once = expected.later(silent, 1_000.0)
+    assert once.later(silent, 1_299.0) == once
+    with pytest.raises(llama_herder.WaitTimeout):
+        once.later(silent, 1_300.0)
+    assert once.later(llama_herder.WaitTimeout("", "job_1", Job()), 1_400.0).silent_since is None
+
+
+def test_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("llama_herder._callbacks", "llama_herder._async_chat"):
+        monkeypatch.setattr(f"{module}.WAITING_MAX", 0)
+    for kind in (Herder, AsyncHerder):
+        with pytest.raises(llama_herder.InvalidRequest, match="take `map`"):
+            use(kind, Script(), lambda herder: herder.on_answer("job_1", print) and None)
+    script = Script()
+    llama_herder.set_default_herder(Herder(URL, "hk", transport=httpx.MockTransport(script)))
+    with pytest.raises(llama_herder.InvalidRequest):
+        llama_herder.run("hi", 20, print)
+    assert script.bodies == []  # nothing was paid for
+    llama_herder.set_default_herder(None)
+
+
+# --- typed answers ----------------------------------------------------------------------------------------
+
+
+class Person:
+    """What pydantic's models can do, and no more of it."""
+
+    def __init__(self, age: int) -> None:
+        self.age = age
+
+    @classmethod
+    def model_json_schema(cls) -> dict[str, Any]:
+        return {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Person:
+        if obj["age"] > 150:
+            raise ValueError("nobody is that old")
+        return cls(obj["age"])
+
+
+def generated(kind: Kind, script: Script, **options: Any) -> Any:
+    ask: Callable[[Any], Any] = lambda herder: herder.generate("How old are you?", **options)  # noqa: E731
+    return use(kind, script, ask)
+
+
+@BOTH
+def test_an_answer_has_the_type_that_was_asked_for(kind: Kind) -> None:
+    script = Script(answers=[{"status": "succeeded", "text": '{"age": 25}', "output": {"age": 25}}])
+    assert generated(kind, script, output_type={"age": "int"}) == {"age": 25}
+    assert generated(kind, script, output_type={"age": int, "of": [{"name": str}]}) == {"age": 25}
+    assert script.bodies[1]["output_type"] == {"age": "int", "of": [{"name": "str"}]}
+    person = generated(kind, script, output_type=Person)
+    assert isinstance(person, Person)
+    assert person.age == 25
+    asked = script.bodies[2]["response_format"]
+    assert asked == {
+        "type": "json_schema",
+        "json_schema": {"name": "Person", "schema": Person.model_json_schema()},
+    }
+    assert generated(kind, script, tokens=9) == '{"age": 25}'
+    assert (script.bodies[3]["tokens"], "output_type" in script.bodies[3]) == (9, False)
+
+
+@BOTH
+def test_what_a_class_refuses_is_an_error_with_the_job(kind: Kind) -> None:
+    script = Script(answers=[{"status": "succeeded", "output": {"age": 999}}])
+    with pytest.raises(llama_herder.OutputInvalid, match=r"is no Person: nobody is that old") as caught:
+        generated(kind, script, output_type=Person)
+    assert caught.value.job.output == {"age": 999}
+    assert isinstance(caught.value, HerderError)
+    for wrong in (int, Person(3), "int", ["int"]):
+        with pytest.raises(TypeError, match="output_type must be like"):
+            generated(kind, script, output_type=wrong)
+    assert len(script.bodies) == 1
+
+
+def test_a_logger_of_your_own_hears_it(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, logger="llama_herder"):
+        _callbacks.Expected("job_1", print).failed(llama_herder.NoReply("gone"))
+    assert [record.name for record in caplog.records] == ["llama_herder"]
