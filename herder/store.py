@@ -109,6 +109,7 @@ class Store:
     def _write(self, path: Path, content: bytes) -> None:
         """All of it or nothing, and on the disk before it has its name."""
         try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its owner's alone, as its files are
             path.parent.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(path.parent).free - len(content) < self._free_bytes_min:
                 raise CannotStore(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from herder.api.callers import Caller
 from herder.api.jobs import sold, waited
@@ -44,8 +44,8 @@ async def listed(request: Request, _: Caller) -> Modules:
 async def run(
     request: Request,
     key: Caller,
-    name: str,
-    version: str,
+    name: Annotated[str, Path(examples=["fastchat"])],
+    version: Annotated[str, Path(examples=["v0.0.1"])],
     body: RunBody,
     *,
     idempotency_key: IdempotencyKey = None,

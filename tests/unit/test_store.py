@@ -72,6 +72,8 @@ def test_what_was_added_is_listed_newest_first(store: Store, folder: Path) -> No
         (first.cid, "nothing", first.stored),
     ]
     assert store.roots(10)[1].added_ms == 1_000
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in block_files(store)} == {0o600}
     assert b"".join(store.read(store.find(str(second.cid), ["output", "result.json"]))) == b"{}"
 
 
