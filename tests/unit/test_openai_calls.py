@@ -94,6 +94,15 @@ def test_calls_are_the_same_however_the_answer_is_cut(pieces: list[str], cuts: l
         assert told + rest == text
 
 
+def test_a_mark_may_be_cut_anywhere() -> None:
+    text = f"I look. <tool_call>{CALL}</tool_call>"
+    for cut in range(len(text)):
+        apart = CallsApart(NAMES)
+        told = apart.feed(text[:cut]) + apart.feed(text[cut:])
+        rest, calls = apart.end()
+        assert (told + rest, [call.name for call in calls]) == ("I look. ", ["weather"]), cut
+
+
 # --- tools -----------------------------------------------------------------------------------------------------
 
 CITY = {
