@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 
 import llama_herder
 from llama_herder import Chat
-from tests.e2e.herd import DEMO, Up, clean_environment, herd
+from tests.e2e.herd import DEMO, ROOT, Up, clean_environment, herd
 
 CHATBOT = "A chatbot is a computer program that talks with people in everyday language."
 LIMIT_S = 60
@@ -132,3 +133,16 @@ def test_the_last_bid_is_topped(up: Up) -> None:
     )
     out, err = child.communicate(timeout=LIMIT_S)
     assert (out, err) == ("True\n", "")
+
+
+@pytest.mark.parametrize("page", ["tutorial/first-program.md", "reference/python.md"])
+def test_the_pages_run_as_they_stand(up: Up, page: str) -> None:
+    """Every block of Python that begins with its imports, and in the tutorial those that build on them."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    whole = [block for block in blocks if block.startswith(("import", "from")) or "tutorial" in page]
+    runs = [block for block in whole if "request." not in block]
+    assert len(runs) >= 6
+    out, err = program(up, *runs).communicate(timeout=LIMIT_S)
+    assert err == ""
+    assert CHATBOT in out
