@@ -65,8 +65,6 @@ def _herds(stack: ExitStack) -> Herds:
     with Herder(herd.url, herd.keys["admin"]) as admin:
         admin.admin.create("poor")
         poor = admin.admin.create_key("poor").key
-    with Herder(busy.url, busy.keys["demo"]) as first:
-        first.account()  # it takes one request a minute, and this was it
     return Herds(herd.url, herd.keys["demo"], poor, busy.url, busy.keys["demo"])
 
 
@@ -89,11 +87,15 @@ def _tried(environment: Environment, herds: Herds) -> Row:
             "CONFORMANCE_POOR_KEY": herds.poor_key,
             "CONFORMANCE_VERSION": version,
         },
-        stdout=subprocess.PIPE,
+        capture_output=True,  # some clients say everything they do
         text=True,
         timeout=CLIENT_S,
-        check=True,
+        check=False,
     )
+    if ended.returncode:
+        return Row(
+            environment.name, version, {"completion": f"it does not run: {ended.stderr.strip()[-400:]}"}
+        )
     results = {}
     for line in ended.stdout.splitlines():
         if line.startswith('{"check"'):

@@ -6,10 +6,13 @@ Another herd takes no more requests with its key: CONFORMANCE_BUSY_URL, CONFORMA
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import traceback
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,6 +39,15 @@ def check(name: str) -> Callable[[Check], Check]:
     return keep
 
 
+def spend() -> None:
+    """The one request a minute that the busy herd takes with its key, unless it was made already."""
+    request = urllib.request.Request(
+        f"{BUSY_URL}/v1/account", headers={"Authorization": f"Bearer {BUSY_KEY}"}
+    )
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=10).close()
+
+
 def raises(
     kind: type[BaseException] | tuple[type[BaseException], ...], call: Callable[[], Any]
 ) -> BaseException:
@@ -57,6 +69,8 @@ def main() -> None:
     """Run all of them; one that fails does not stop the others."""
     for name, function in _CHECKS:
         try:
+            if name == "429":
+                spend()
             function()
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]

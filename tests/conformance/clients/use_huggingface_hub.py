@@ -68,8 +68,9 @@ def twenty() -> None:
 
 @check("models")
 def models() -> None:
-    assert client.get_endpoint_info()["model_id"]
-    assert client.health_check()
+    endpoint: Any = InferenceClient(URL, provider="hf-inference", token=KEY)
+    assert endpoint.get_endpoint_info(model=URL)["model_id"]
+    assert endpoint.health_check(model=URL)
 
 
 @check("400")

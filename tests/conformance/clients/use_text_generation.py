@@ -11,6 +11,7 @@ def _client(key: str = KEY, url: str = URL) -> Client:
 
 
 client = _client()
+chats = _client(url=f"{URL}/tgi")  # its chats have a form of their own, and an address for it
 PROMPT = "Has math been invented or discovered?"
 
 
@@ -30,7 +31,7 @@ def completion() -> None:
 
 @check("chat")
 def chat() -> None:
-    found = client.chat([{"role": "user", "content": PROMPT}], max_tokens=12)
+    found = chats.chat([{"role": "user", "content": PROMPT}], max_tokens=12)
     assert found.choices[0].message.role == "assistant"
 
 
@@ -44,7 +45,7 @@ def stream() -> None:
     assert [e.token.id for e in events if not e.token.special] == [
         t.id for t in whole.details.tokens if not t.special
     ]
-    pieces = list(client.chat([{"role": "user", "content": PROMPT}], max_tokens=12, stream=True))
+    pieces = list(chats.chat([{"role": "user", "content": PROMPT}], max_tokens=12, stream=True))
     assert pieces
 
 
