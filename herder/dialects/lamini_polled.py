@@ -17,10 +17,10 @@ from herder.api.callers import BatchCaller, Caller
 from herder.api.lookup import checked, own, owned
 from herder.api.reading import counted_bytes
 from herder.api.state import Herd, herd_of
-from herder.dialects.attended import failure_of, result_of
+from herder.dialects.attended import answered, failure_of, result_of
 from herder.dialects.lamini import answer_of, bought_list, bought_one, in_their_words, read
 from herder.dialects.lamini_bodies import Asked
-from herder.dialects.many import records_of, refuse_if_none
+from herder.dialects.many import answered_many, records_of, refuse_if_none
 from herder.errors import InvalidRequest
 from herder.lifecycle import LIVE, Status
 from herder.protocol import EventKind, JobRecord
@@ -73,7 +73,8 @@ async def again_and_again(request: Request, key: BatchCaller) -> JSONResponse:
     with in_their_words():
         body = await _body(request)
         if body.server is None:
-            name, headers = await _bought(request, key, body, most=STREAMED_MAX)
+            stays = _forgets(request)
+            name, headers = await _bought(request, key, body, most=STREAMED_MAX, attended=stays)
         else:
             name, headers = str(body.server), {}
         parts = await _parts(herd_of(request), key, name)
@@ -83,6 +84,13 @@ async def again_and_again(request: Request, key: BatchCaller) -> JSONResponse:
         "data": [part.output for part in parts],
     }
     return JSONResponse(told, headers=headers)
+
+
+def _forgets(request: Request) -> bool:
+    """Whether the answer has to be whole at once: the asynchronous stream of 2.1 never sends the server it was told,
+    and so would buy the same again each time. Later ones say their version."""
+    agent = request.headers.get("user-agent", "")
+    return "aiohttp" in agent and "lamini-version" not in request.headers
 
 
 # --- v3 ---------------------------------------------------------------------------------------------------------
@@ -153,17 +161,21 @@ async def _body(request: Request) -> Asked:
     return await read(request, await counted_bytes(request, limit, "HERDER_BATCH_BYTES_MAX"))
 
 
-async def _bought(request: Request, key: KeyRecord, body: Asked, *, most: int) -> tuple[str, dict[str, str]]:
-    """The name of what was bought, and the headers that say so."""
+async def _bought(
+    request: Request, key: KeyRecord, body: Asked, *, most: int, attended: bool = False
+) -> tuple[str, dict[str, str]]:
+    """The name of what was bought, and the headers that say so. `attended`: it has ended, or gone with its caller."""
     if isinstance(body.prompt, str):
-        one = await bought_one(request, key, body, attended=False)
+        one = await bought_one(request, key, body, attended=attended)
+        one = await answered(request, one) if attended else one
         return one.record.job_id, one.headers
     if len(body.prompt) > most:
         message = f"must have at most {most} prompts here, it has {len(body.prompt)}"
         raise InvalidRequest(
             f"prompt: {message}", limit=most, errors=[{"field": "prompt", "message": message}]
         )
-    many = await bought_list(request, key, body, attended=False)
+    many = await bought_list(request, key, body, attended=attended)
+    many = await answered_many(request, many) if attended else many
     return many.record.batch, many.headers
 
 

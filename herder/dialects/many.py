@@ -6,15 +6,16 @@ What of them has failed was refunded, and what was answered is paid for: whoever
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from fastapi import Request
 
 from herder.api.batch_purchase import batch_bought, batch_replayed
-from herder.api.batch_reading import BatchAsk, batch_of_prompts
+from herder.api.batch_reading import SLICE, BatchAsk, batch_of_prompts
 from herder.api.batches import BATCHES_AT_ONCE
 from herder.api.problems import told
 from herder.api.state import Herd, herd_of
@@ -70,18 +71,32 @@ async def bought_many(
     fit = fit or "tokens" not in given
     given.setdefault("tokens", min(herd.settings.tokens_default, herd.settings.tokens_max))
     given |= bid_of(request, asked)
-    model = model_named(herd.settings, asked.model)
+    model = await model_named(herd, asked.model)
     if model is not None:
         given["model"] = model
     again = request.headers.get("idempotency-key")
+    with _room(herd, prompts):
+        try:
+            ask = await batch_of_prompts(given, prompts, herd.settings, digest=again is not None)
+            return await _sold(herd, key, replace(ask, fit=fit), again, attended=attended)
+        except InvalidRequest as error:
+            _renamed(error, names or {})
+
+
+@contextlib.contextmanager
+def _room(herd: Herd, prompts: list[str]) -> Iterator[None]:
+    """Room to work on a list. A short one is no more than a few jobs, of which clients send many at once.
+
+    Raises Overloaded.
+    """
+    if len(prompts) <= SLICE and sum(map(len, prompts)) <= herd.settings.body_bytes_max:
+        yield
+        return
     if herd.batches_open >= BATCHES_AT_ONCE:
         raise Overloaded(f"{BATCHES_AT_ONCE} batches are being read here just now", retry_after=2)
     herd.batches_open += 1
     try:
-        ask = await batch_of_prompts(given, prompts, herd.settings, digest=again is not None)
-        return await _sold(herd, key, replace(ask, fit=fit), again, attended=attended)
-    except InvalidRequest as error:
-        _renamed(error, names or {})
+        yield
     finally:
         herd.batches_open -= 1
 

@@ -162,3 +162,10 @@ async def test_each_answer_of_a_list_is_as_long_as_its_prompt_leaves_room_for(fr
 async def test_a_bid_goes_for_the_whole_list(front: Front) -> None:
     reply = await _answered(front, ["A", "B"], prompt=["a", "b"], max_new_tokens=1, headers={"X-Fee": "41"})
     assert reply.headers["x-herder-fee"] == "41"
+
+
+async def test_many_short_lists_at_once_have_room_and_long_ones_few(front: Front) -> None:
+    """A client of theirs sends ten of five prompts at once."""
+    front.herd.batches_open = 4
+    assert (await _answered(front, ["A"], prompt=["a"])).status_code == 200
+    problem(await _ask(front, prompt=["a"] * 201), 503, "overloaded")

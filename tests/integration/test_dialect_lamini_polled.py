@@ -66,6 +66,22 @@ async def test_a_typed_stream_has_nothing_before_it_is_whole(front: Front) -> No
     assert (await _post(front, V1, prompt="age?", server=server)).json()["data"] == [{"age": 3}]
 
 
+@pytest.mark.parametrize("prompt", ["sky?", ["sky?", "sea?"]])
+async def test_a_client_that_never_comes_back_with_the_server_is_answered_once(
+    front: Front, prompt: Any
+) -> None:
+    """2.1's asynchronous stream would buy the same again each time it asks."""
+    headers = {"user-agent": "Python/3.11 aiohttp/3.9"}
+    body = {"model_name": MODEL, "prompt": prompt, "max_new_tokens": 9}
+    asked = asyncio.create_task(front.client.post(V1, json=body, headers=headers))
+    await front.until_waiting(1)
+    for _ in range(1 if isinstance(prompt, str) else 2):
+        await front.settle(await _leased(front), "blue", 1)
+    told = (await asyncio.wait_for(asked, 10)).json()
+    assert set(told["status"]) == {True}
+    assert told["data"][0] == {"output": "blue"}
+
+
 async def test_the_third_stream_is_bought_and_then_read(front: Front) -> None:
     name = (await _post(front, V3, prompt="sky?")).json()["id"]
     assert await _result(front, V3, name) == {}
