@@ -110,7 +110,7 @@ async def _bought(request: Request, key: KeyRecord, sent: Sent) -> JSONResponse:
         "tokens": sent.number("X-Tokens"),
         "fee": sent.number("Quantity"),
         "stop": sent.text_or_none("X-Termination") or None,
-        "model": model_named(herd.settings, sent.text_or_none("X-Model")),
+        "model": await model_named(herd, sent.text_or_none("X-Model")),
         "reference": sent.text_or_none("X-Reference") or None,
         "webhook_url": sent.text_or_none("reply_url") or None,
     }

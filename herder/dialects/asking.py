@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict
 
 from herder.api.reading import counted_bytes, object_in, validated
-from herder.api.state import herd_of
+from herder.api.state import Herd, herd_of
 from herder.errors import InvalidRequest
 from herder.settings import Settings
 
@@ -84,8 +84,11 @@ def _tier(settings: Settings, tier: str | None) -> Any:
     return known[tier]
 
 
-def model_named(settings: Settings, name: str | None) -> str | None:
-    """The model that is meant by a name; None for the herd's default one."""
+async def model_named(herd: Herd, name: str | None) -> str | None:
+    """The model that is meant by a name, which may be another one that it has here; None for the herd's default."""
     if not name:
         return None
-    return settings.aliases.get(name, name) or None
+    alias = herd.settings.aliases.get(name)
+    if alias is None or await herd.market.state(name) is not None:
+        return name
+    return alias or None

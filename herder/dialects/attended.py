@@ -71,7 +71,7 @@ async def bought(
     given = {name: value for name, value in fields.items() if value is not None}
     tokens = given.setdefault("tokens", min(herd.settings.tokens_default, herd.settings.tokens_max))
     given |= bid_of(request, asked)
-    model = model_named(herd.settings, asked.model)
+    model = await model_named(herd, asked.model)
     if model is not None:
         given["model"] = model
     again = request.headers.get("idempotency-key")

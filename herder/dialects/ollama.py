@@ -63,7 +63,7 @@ async def _model(herd: Herd, body: Lenient) -> ModelState:
     name = body.model or ""
     if await herd.market.state(name) is None:
         name = name.removesuffix(LATEST)
-    return await model_of(herd, model_named(herd.settings, name))
+    return await model_of(herd, await model_named(herd, name))
 
 
 async def _answered(

@@ -60,7 +60,7 @@ async def chatted(
 ) -> Response:
     """The answer to a chat; a stream in the words of `chunks`. Raises what a submission can be refused with."""
     herd = herd_of(request)
-    state = await model_of(herd, model_named(herd.settings, body.model))
+    state = await model_of(herd, await model_named(herd, body.model))
     fields, box = chat_fields(body, state.card.template)
     manner = Manner(body.tier, box.names, usage=body.usage_at_end)
     names = dict(CHAT_NAMES)
@@ -136,7 +136,7 @@ async def _texts(herd: Herd, model: str | None, prompts: list[str | list[int]]) 
         if isinstance(prompt, str):
             texts.append(prompt)
             continue
-        card = (await model_of(herd, model_named(herd.settings, model))).card
+        card = (await model_of(herd, await model_named(herd, model))).card
         spelled = await herd.counter.spell(card.model, prompt)
         if not spelled:
             why = f"are tokens of {card.model} as no text has them"

@@ -126,7 +126,7 @@ async def truncated(herd: Herd, body: Generate) -> str:
     most = body.how.truncate
     if most is None:
         return body.inputs
-    card = (await model_of(herd, model_named(herd.settings, body.model))).card
+    card = (await model_of(herd, await model_named(herd, body.model))).card
     text = body.inputs.encode()[-most * card.max_piece_bytes :].decode("utf-8", "ignore")
     left, right = 0, len(text)  # characters to leave out: none may be enough, all certainly are
     while left < right:

@@ -37,7 +37,8 @@ async def ask(request: Request, key: Caller) -> dict[str, Any]:
 
 @pytest.fixture
 async def front(settings: Settings) -> AsyncIterator[Front]:
-    tiers = {"service_tier": ("flex=1", "priority=2.5"), "model_alias": ("tgi", "big=toy", "gone=nope")}
+    names = ("tgi", "big=toy", "gone=nope", f"{MODEL}=nope")
+    tiers = {"service_tier": ("flex=1", "priority=2.5"), "model_alias": names}
     async with open_front(settings.model_copy(update=tiers)) as front:
         front.app.include_router(router)
         yield front
