@@ -81,7 +81,7 @@ def outliving(job: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
         try:
             await broker.fetch(job(ctx, *arguments))
         except Unavailable as error:
-            ctx["outage"].failed(error.detail)
+            ctx["outage"].failed(str(error))
         else:
             ctx["outage"].over()
 

@@ -43,6 +43,11 @@ class HerderError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.extra = extra
+        self.why = ""  # for whoever runs the herd; callers are not told
+
+    def __str__(self) -> str:
+        """For the log."""
+        return f"{self.detail}: {self.why}" if self.why else self.detail
 
 
 class Refusal(HerderError):

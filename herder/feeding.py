@@ -91,7 +91,7 @@ class Feeder:
                 failing = False
             except HerderError as error:
                 if not failing:  # once an outage, not once a try
-                    log.warning("feeding goes on later", why=error.detail)
+                    log.warning("feeding goes on later", why=str(error))
                 failing = True
                 await asyncio.sleep(TRY_AGAIN_S)
                 self._rung.set()

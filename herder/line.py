@@ -28,7 +28,9 @@ RESTED_S = 0.1  # a connection that was not used for so long is looked at first:
 def translated(error: redis.exceptions.RedisError) -> Exception:
     """What a Redis error means to a caller of the broker."""
     if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
-        return RedisUnavailable(f"Redis cannot be reached: {error}", retry_after=1)
+        unavailable = RedisUnavailable("Redis cannot be reached", retry_after=1)
+        unavailable.why = str(error)  # it names an address inside
+        return unavailable
     text = str(error)
     if text.startswith(("LOADING", "MASTERDOWN", "READONLY", "UNBLOCKED", "BUSY")):
         return RedisUnavailable(f"Redis is not ready: {text}", retry_after=1)
