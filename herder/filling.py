@@ -62,15 +62,15 @@ def chosen(template: str, given: Mapping[str, str], defaults: Mapping[str, str])
 def filled(template: str, parameters: Mapping[str, str], bytes_max: int) -> str:
     """The template with its variables' texts; `parameters` has them all. Raises Unfilled where it becomes too long."""
     pieces: list[str] = []
-    at = length = 0
+    at = 0
     for part in _PART.finditer(template):
         pieces += [template[at : part.start()], parameters[part[1]] if part[1] is not None else part[0][0]]
         at = part.end()
-        length += len(pieces[-1]) + len(pieces[-2])
-        if length > bytes_max:  # before it is put together: a short template may name a long text often
-            break
-    text = "".join([*pieces, template[at:]]) if length <= bytes_max else ""
-    if length > bytes_max or len(text.encode()) > bytes_max:
+    pieces.append(template[at:])
+    # Counted before it is put together: a short template may name a long text often.
+    fits = sum(map(len, pieces)) <= bytes_max
+    text = "".join(pieces) if fits else ""
+    if not fits or len(text.encode()) > bytes_max:
         raise Unfilled(
             "parameters", f"the prompt becomes longer than {bytes_max} bytes (HERDER_PROMPT_BYTES_MAX)"
         )

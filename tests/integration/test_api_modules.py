@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from herder.cids import V1, directory_of, file_of
 from herder.protocol import Outcome
 from herder.settings import Settings
 from herder.store import Store
-from tests.integration.api import MODEL, Front, open_front, problem
+from tests.integration.api import CARD, MODEL, Front, open_front, problem
+from tests.integration.test_api_reasoning import THINKS
 from tests.unit.test_cids import QUESTION
 
 RUNS = "/v1/modules/fastchat:v0.0.1/runs"
@@ -237,13 +239,24 @@ async def test_an_idempotency_key_is_one_run(front: Front) -> None:
 
 
 async def test_a_run_without_an_answer_has_no_result(front: Front) -> None:
-    failed, cancelled = await started(front, ASKED), await started(front, ASKED)
+    failed, stopped, cancelled = [await started(front, ASKED) for _ in range(3)]
     await front.settle(await front.lease(), "", 0, Outcome.FAILED)
+    lease = await front.lease()
+    await front.client.delete(f"/v1/jobs/{stopped['id']}")
+    await front.settle(lease, "half an ans", 3, Outcome.CANCELLED)
     await front.client.delete(f"/v1/jobs/{cancelled['id']}")
-    for job, status in ((failed, "failed"), (cancelled, "cancelled")):
+    for job, status in ((failed, "failed"), (stopped, "cancelled"), (cancelled, "cancelled")):
         found = await read(front, job["id"])
         assert (found["cid"], found["job"]["status"]) == (None, status)
     assert front.herd.store.roots(1) == []
+
+
+async def test_reasoning_is_no_part_of_the_result(front: Front) -> None:
+    await front.worker(replace(CARD, template=THINKS))
+    job = await started(front, ASKED)
+    await front.answer("<think>hm</think>42")
+    cid = (await read(front, job["id"]))["cid"]
+    assert (await front.client.get(f"/ipfs/{cid}/output/result.json")).json()["text"] == "42"
 
 
 async def test_whose_run_it_is(front: Front) -> None:

@@ -200,7 +200,7 @@ def test_a_small_tree_is_never_a_file_without_end() -> None:
         replace(ten, size=41),
         replace(ten, parts=(4,) * 9),
         replace(ten, parts=(4,) * 9 + (5,), size=41),
-        replace(ten, parts=(0,) * 10, size=0),
+        replace(ten, parts=(0,) * 10, size=0, pointers=(Pointer(bytes(blocks.file(b"")), "", 8),) * 10),
         replace(ten, pointers=()),
     ):
         with pytest.raises(BadBlock, match="not put together"):

@@ -146,6 +146,16 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, folder: Path) -
         Store(tmp_path / "file").add(folder)
 
 
+def test_what_cannot_get_its_name_leaves_no_draft(store: Store, folder: Path) -> None:
+    store.add(folder / "nothing")
+    (path,) = block_files(store)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(CannotStore, match="cannot be written: is a directory"):
+        store.add(folder / "nothing")
+    assert block_files(store) == []
+
+
 def test_many_may_add_the_same_at_once(store: Store, folder: Path) -> None:
     faults: list[BaseException] = []
 
