@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from herder.errors import SetupError
 from herder.filling import Unfilled, chosen, filled, variables
 from herder.modules import load
 from herder.settings import Settings
+from herder.store import Store
 from tests.unit.test_cids import QUESTION
 
 MINE = """
@@ -174,3 +176,13 @@ def test_a_module_that_could_never_run_stops_the_start(tmp_path: Path, text: str
 def test_a_folder_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"HERDER_MODULES_DIR: cannot read .*: no such file"):
         load(tmp_path / "none")
+
+
+def test_what_the_page_says_is_so(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "modules.md").read_text("utf-8")
+    (own,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "shout.yaml").write_text(own, "utf-8")
+    assert list(installed(Settings(modules_dir=tmp_path, _env_file=None))) == ["fastchat:v0.0.1", "shout:v1"]  # type: ignore[call-arg]
+    (result,) = re.findall(r'^\{"question".*\}$', page, re.MULTILINE)
+    named = Store(tmp_path).add_tree({"output/result.json": result.encode()}, "").cid
+    assert f"herder module result {named}\n{result}\n" in page
