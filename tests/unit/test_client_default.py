@@ -1,18 +1,18 @@
-"""The functions of the package on a default client, callbacks, and typed answers, sans network."""
+"""The functions of the package on a default client, and callbacks, sans network."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 import llama_herder
-from llama_herder import AsyncHerder, Herder, HerderError, Job, _callbacks
+from llama_herder import AsyncHerder, Herder, Job, _callbacks
 from tests.unit.chat_script import BOTH, URL, Script, use
 
 WAIT_S = 30
@@ -259,62 +259,6 @@ def test_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         llama_herder.run("hi", 20, print)
     assert script.bodies == []  # nothing was paid for
     llama_herder.set_default_herder(None)
-
-
-# --- typed answers ----------------------------------------------------------------------------------------
-
-
-class Person:
-    """What pydantic's models can do, and no more of it."""
-
-    def __init__(self, age: int) -> None:
-        self.age = age
-
-    @classmethod
-    def model_json_schema(cls) -> dict[str, Any]:
-        return {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
-
-    @classmethod
-    def model_validate(cls, obj: Any) -> Person:
-        if obj["age"] > 150:
-            raise ValueError("nobody is that old")
-        return cls(obj["age"])
-
-
-def generated(kind: Kind, script: Script, **options: Any) -> Any:
-    ask: Callable[[Any], Any] = lambda herder: herder.generate("How old are you?", **options)  # noqa: E731
-    return use(kind, script, ask)
-
-
-@BOTH
-def test_an_answer_has_the_type_that_was_asked_for(kind: Kind) -> None:
-    script = Script(answers=[{"status": "succeeded", "text": '{"age": 25}', "output": {"age": 25}}])
-    assert generated(kind, script, output_type={"age": "int"}) == {"age": 25}
-    assert generated(kind, script, output_type={"age": int, "of": [{"name": str}]}) == {"age": 25}
-    assert script.bodies[1]["output_type"] == {"age": "int", "of": [{"name": "str"}]}
-    person = generated(kind, script, output_type=Person)
-    assert isinstance(person, Person)
-    assert person.age == 25
-    asked = script.bodies[2]["response_format"]
-    assert asked == {
-        "type": "json_schema",
-        "json_schema": {"name": "Person", "schema": Person.model_json_schema()},
-    }
-    assert generated(kind, script, tokens=9) == '{"age": 25}'
-    assert (script.bodies[3]["tokens"], "output_type" in script.bodies[3]) == (9, False)
-
-
-@BOTH
-def test_what_a_class_refuses_is_an_error_with_the_job(kind: Kind) -> None:
-    script = Script(answers=[{"status": "succeeded", "output": {"age": 999}}])
-    with pytest.raises(llama_herder.OutputInvalid, match=r"is no Person: nobody is that old") as caught:
-        generated(kind, script, output_type=Person)
-    assert caught.value.job.output == {"age": 999}
-    assert isinstance(caught.value, HerderError)
-    for wrong in (int, Person(3), "int", ["int"]):
-        with pytest.raises(TypeError, match="output_type must be like"):
-            generated(kind, script, output_type=wrong)
-    assert len(script.bodies) == 1
 
 
 def test_a_logger_of_your_own_hears_it(caplog: pytest.LogCaptureFixture) -> None:
