@@ -40,7 +40,18 @@ from herder.broker import Broker, connect
 from herder.chains import chain_key
 from herder.clock import Clock
 from herder.counting import Counter
-from herder.dialects import ao, lamini, lamini_chat, lamini_polled, ollama, openai, tgi, tgi_chat
+from herder.dialects import (
+    ao,
+    lamini,
+    lamini_chat,
+    lamini_polled,
+    ollama,
+    openai,
+    openai_batches,
+    openai_files,
+    tgi,
+    tgi_chat,
+)
 from herder.doorbell import Doorbell
 from herder.egress import Policy
 from herder.errors import HerderError
@@ -50,6 +61,18 @@ from herder.prompts import Renderer
 from herder.settings import Settings
 
 MEMORY_LOOK_S = 1.0
+DIALECTS = (
+    ao,
+    lamini,
+    lamini_chat,
+    lamini_polled,
+    ollama,
+    openai,
+    openai_batches,
+    openai_files,
+    tgi,
+    tgi_chat,
+)
 
 log = get_logger(__name__)
 
@@ -83,15 +106,15 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
         telemetry={"tracing": False, "metrics": False, "logs": False},  # looked for at each request otherwise
     )
     app.state.metrics = metrics
+    app.state.other_batches = openai_batches
     parts = (jobs, events, batches, quote, info, accounts, webhooks, modules, ipfs, admin, operations)
     for part in parts:
         # Probes and scrapers may add what they like.
         strict = [] if part is operations else [Depends(only_known_of_get)]
         app.include_router(part.router, dependencies=strict)
-    dialects = (ao, lamini, lamini_chat, lamini_polled, ollama, openai, tgi, tgi_chat)
-    for dialect in dialects:
+    for dialect in DIALECTS:
         app.include_router(dialect.router)
-    problems.install(app, [route for part in (*parts, *dialects) for route in part.router.routes])
+    problems.install(app, [route for part in (*parts, *DIALECTS) for route in part.router.routes])
     schema.install(app, settings)
     app.add_middleware(Express)
     if settings.cors_origins:
@@ -156,7 +179,7 @@ def _background(
                 failing = False
             except HerderError as error:
                 if not failing:  # once an outage, not once a try
-                    log.warning("chore failed", chore=name, why=error.detail)
+                    log.warning("chore failed", chore=name, why=str(error))
                 failing = True
             except Exception:
                 log.exception("chore failed", chore=name)

@@ -27,7 +27,7 @@ class Item:
     """One prompt of a batch, rendered and priced; becomes a job when it is fed.
 
     `input` is what the worker will read, a `Brief` in its JSON form; `n`, `chain` and `marks` as in an `Ask`;
-    `typed`: its answer must fit a schema.
+    `typed`: its answer must fit a schema; `manner` is how its answer is told where that is not our own.
     """
 
     model: str
@@ -46,6 +46,7 @@ class Item:
     chain: tuple[str, ...] = ()
     marks: str | None = None
     typed: bool = False
+    manner: str | None = None
 
     def stored(self) -> str:
         """The item as feed.lua reads it."""
@@ -61,6 +62,8 @@ class Item:
             fields["chain"] = json.dumps(self.chain)
         if self.marks is not None:
             fields["marks"] = self.marks
+        if self.manner is not None:
+            fields["manner"] = self.manner
         if self.typed:
             fields["typed"] = 1
         if self.custom_id is not None:
@@ -74,7 +77,8 @@ class Item:
 class Charge:
     """A stored batch, ready to be paid for: the first `total` of its items, `fee` credits in all.
 
-    `refused` counts the items behind them that the balance did not reach to; `presence_ms` as in an `Ask`.
+    `refused` counts the items behind them that the balance did not reach to; `presence_ms` as in an `Ask`; `openai` is
+    what the record of a batch in OpenAI's words keeps of what was asked for.
     """
 
     batch: str
@@ -94,6 +98,7 @@ class Charge:
     idempotency_key: str | None = None
     request_hash: str = ""
     presence_ms: int = 0
+    openai: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ class BatchRecord:
     model: str  # of the first item
     metadata: dict[str, str]
     webhook_url: str | None
+    openai: str | None = None
 
 
 def item_id(batch: str, index: int) -> str:
@@ -153,5 +159,6 @@ def batch_record(batch: str, fields: dict[str, str]) -> BatchRecord | None:
         model=fields["model"],
         metadata=json.loads(fields["metadata"]),
         webhook_url=fields.get("webhook_url"),
+        openai=fields.get("openai"),
         **{name: int(fields[name]) for name in counts},
     )

@@ -74,7 +74,7 @@ class Batches:
             "webhook_url": c.webhook and c.webhook.url, "webhook_endpoint": c.webhook and c.webhook.endpoint,
             "idempotency_key": c.idempotency_key, "request_hash": c.request_hash,
             "idempotency_ttl_ms": s.idempotency_ttl_ms, "queue_depth_max": s.queue_depth_max,
-            "presence_ms": c.presence_ms or None,
+            "presence_ms": c.presence_ms or None, "openai": c.openai,
         }  # fmt: skip
         reply = [text_of(part) for part in await self._broker.scripts.call("charge", arguments)]
         match reply:
@@ -133,6 +133,12 @@ class Batches:
         hashes = await self._broker.hashes_of([("batch", batch) for batch in ids])
         found = [batch_record(batch, fields) for batch, fields in zip(ids, hashes, strict=True)]
         return [record for record in found if record is not None], after
+
+    async def place(self, record: BatchRecord) -> str:
+        """The cursor of what comes after this batch in its account's list."""
+        key = self._broker.keys("account_batches", record.account)
+        found = await self._broker.fetch(self._broker.redis.zscore(key, record.batch))
+        return str(int(found or 0))
 
     async def last_item(self, record: BatchRecord) -> JobRecord | None:
         """The job of the item that joined the line last."""

@@ -143,6 +143,11 @@ class BrokerSettings(BaseSettings):
         ge=1_000,
         description="largest body of a batch; HERDER_BODY_BYTES_MAX is for the rest",
     )
+    files_bytes_max: int = Field(
+        default=256_000_000,
+        ge=1_000,
+        description="most bytes of one account's files, counted as they are kept: compressed",
+    )
     refuse_without_worker: bool = Field(
         default=False, description="refuse a known model that has no live worker, instead of a warning"
     )

@@ -78,6 +78,9 @@ TABLE: dict[str, Key] = {
         "batches", "zset", "live", "batches with items to put in line or to cancel, by creation time"
     ),
     "account_batches": Key("account-batches:{}", "zset", "permanent", "batch ids by sequence number"),
+    "file": Key("file:{}", "hash", "ttl", "a file that a caller has left here, without what is in it"),
+    "file_text": Key("file-text:{}", "string", "ttl", "what is in it, compressed"),
+    "account_files": Key("account-files:{}", "zset", "ttl", "an account's files by when their time is over"),
     "endpoint": Key("endpoint:{}", "hash", "permanent", "a webhook address and its secrets"),
     "endpoints": Key("endpoints:{}", "hash", "permanent", "an account's webhook addresses → endpoint id"),
     "delivery": Key("delivery:{}", "hash", "job", "a webhook: its body, its attempts, what came of them"),

@@ -91,6 +91,8 @@ OTHER_SCRIPTS: dict[str, str] = {
     "charge": "hold the fee of a stored batch, and set it going",
     "abandon": "mark a batch to be cancelled",
     "present": "say that callers still wait for their jobs and batches",
+    "keep": "keep a file of an account's for a time",
+    "discard": "forget such a file",
     "endpoint": "make, rotate, switch, delete a webhook address, or set an account's default",
     "claim": "take attempts to deliver that are due",
     "attempted": "record what came of an attempt to deliver",

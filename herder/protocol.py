@@ -283,3 +283,4 @@ class JobRecord:
     typed: bool = False
     run: str | None = None
     ao: str | None = None
+    manner: str | None = None

@@ -271,4 +271,5 @@ def job_record(job_id: str, fields: dict[str, str]) -> JobRecord:
         typed="typed" in fields,
         run=fields.get("run"),
         ao=fields.get("ao"),
+        manner=fields.get("manner"),
     )

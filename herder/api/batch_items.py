@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from herder.api.batch_bodies import BatchItem
 from herder.api.batch_reading import SLICE, BatchAsk, Draft
@@ -50,6 +50,7 @@ class Fitted:
     custom_id: str | None
     metadata: dict[str, str]
     marks: str | None = None
+    manner: str | None = None
 
     def priced(
         self, sold: Sale, fee: int, doubling_ms: int, webhook: Webhook | None, chain: tuple[str, ...]
@@ -72,6 +73,7 @@ class Fitted:
             chain=chain,
             marks=self.marks,
             typed=self.brief.schema is not None,
+            manner=self.manner,
         )
 
 
@@ -94,7 +96,8 @@ async def fitted_items(herd: Herd, ask: BatchAsk) -> tuple[list[Fitted], dict[st
         async for rendered in _texts(herd, states, some):
             item = await _fitted(herd, states[rendered.draft.body.model], rendered, faults, fit=ask.fit)
             if item is not None:
-                ready.append(item)
+                manner = ask.manners.get(item.custom_id or "")
+                ready.append(item if manner is None else replace(item, manner=manner))
         if faults.many:
             break
         await asyncio.sleep(0)

@@ -114,6 +114,7 @@ class _Sale:
             Want(item.tokens * item.brief.n, item.multiplier_milli, last[item.model]) for item in items
         ]
         self._bill: tuple[Prices, Bill] | None = None
+        self._openai = ask.openai
         self.presence_ms = 0
         self.stored = 0  # so many of the items are in Redis at the prices of the bill
 
@@ -217,6 +218,7 @@ class _Sale:
             idempotency_key=self._idempotency_key,
             request_hash=self._digest,
             presence_ms=self.presence_ms,
+            openai=self._openai,
         )
 
     async def _sent(self, send: Callable[[], Awaitable[T]]) -> T:

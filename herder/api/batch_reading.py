@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -60,7 +60,8 @@ class BatchAsk:
     """A batch as far as it is right in itself: `faults` has the rest, and what is found later goes there too.
 
     `digest` is its meaning, for the Idempotency-Key; empty where there is none. `fit`: the tokens of an item are as
-    many as its prompt leaves room for, up to those that it has.
+    many as its prompt leaves room for, up to those that it has. `openai` as in a `Charge`; `manners` are those of
+    items, by custom_id.
     """
 
     options: BatchOptions
@@ -68,6 +69,8 @@ class BatchAsk:
     digest: str
     faults: Faults
     fit: bool = False
+    openai: str | None = None
+    manners: Mapping[str, str] = field(default_factory=dict)
 
 
 async def batch_of_object(
@@ -101,6 +104,13 @@ async def batch_of_prompts(
     options = _options(value, settings)
     rows = ((f"item {index}", {"prompt": text}) for index, text in enumerate(_emptied(prompts)))
     return await _batch(options, value, rows, settings, digest=digest)
+
+
+async def batch_of_items(
+    value: dict[str, Any], items: Iterator[tuple[str, dict[str, Any]]], settings: Settings, *, digest: bool
+) -> BatchAsk:
+    """A batch from its options and its items, each with how a caller finds it. Raises InvalidRequest, TooLarge."""
+    return await _batch(_options(value, settings), value, items, settings, digest=digest)
 
 
 async def batch_of_lines(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -59,6 +59,11 @@ class Batches(BaseModel):
 
     batches: list[Batch]
     next: str | None
+    object: str = "list"
+    data: list[dict[str, Any]] = Field(
+        description="those made in OpenAI's words, as OpenAI's clients read them"
+    )
+    has_more: bool
 
 
 class BatchResult(BaseModel):

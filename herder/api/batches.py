@@ -6,9 +6,10 @@ What is decided is decided in `batch_reading`, `batch_items`, `batch_pricing`, `
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from herder.api.batch_bodies import BatchRequest
 from herder.api.batch_purchase import Bought, batch_bought, batch_replayed
@@ -31,6 +32,29 @@ BATCHES_AT_ONCE = 4  # bodies in this process's memory, each of up to HERDER_BAT
 UPLOAD_S_MAX = 300.0  # one of them
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+
+class Others(Protocol):
+    """Batches in another API's words, which come to the same addresses; `app` says whose."""
+
+    def is_theirs(self, body: bytes | bytearray) -> bool:
+        """Whether this body is one of them."""
+        ...
+
+    async def submitted(
+        self, request: Request, key: KeyRecord, body: bytes | bytearray, idempotency_key: str | None
+    ) -> Response:
+        """Buy it, and say so in their words."""
+        ...
+
+    def shown(self, record: BatchRecord) -> dict[str, Any] | None:
+        """A batch that was bought so, in their words; None for any other."""
+        ...
+
+
+def _others(request: Request) -> Others:
+    others: Others = request.app.state.other_batches
+    return others
 
 
 def _bodies() -> dict[str, Any]:
@@ -59,7 +83,7 @@ def _bodies() -> dict[str, Any]:
 )
 async def submit(
     request: Request, response: Response, key: BatchCaller, idempotency_key: IdempotencyKey = None
-) -> SubmittedBatch:
+) -> SubmittedBatch | Response:
     """Hold the fees of all items in one charge, all or nothing unless told otherwise; each item is then a job.
 
     As JSON: `prompts`, or `items`, with the options beside them. As JSON lines: one item a line, the options in the
@@ -72,7 +96,10 @@ async def submit(
         raise Overloaded(f"{BATCHES_AT_ONCE} batches are being read here just now", retry_after=2)
     herd.batches_open += 1
     try:
-        ask = await _asked(request, herd, digest=idempotency_key is not None)
+        body, others = await _body(request, herd), _others(request)
+        if others.is_theirs(body):
+            return await others.submitted(request, key, body, idempotency_key)
+        ask = await _asked(request, herd, body, digest=idempotency_key is not None)
         # What is wrong somewhere was never accepted.
         bought = None if ask.faults.found else await batch_replayed(herd, key, ask, idempotency_key)
         if bought is None:
@@ -86,12 +113,15 @@ async def submit(
     return await _submitted(herd, key, bought)
 
 
-async def _asked(request: Request, herd: Herd, *, digest: bool) -> BatchAsk:
+async def _body(request: Request, herd: Herd) -> bytearray:
     try:
         async with asyncio.timeout(UPLOAD_S_MAX):
-            body = await counted_bytes(request, herd.settings.batch_bytes_max, "HERDER_BATCH_BYTES_MAX")
+            return await counted_bytes(request, herd.settings.batch_bytes_max, "HERDER_BATCH_BYTES_MAX")
     except TimeoutError:
         raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send smaller batches") from None
+
+
+async def _asked(request: Request, herd: Herd, body: bytearray, *, digest: bool) -> BatchAsk:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     reading = batch_of_lines if kind in LINES_TYPES else batch_of_object
     return await reading(body, query_of(request), herd.settings, digest=digest)
@@ -112,18 +142,43 @@ async def _submitted(herd: Herd, key: KeyRecord, bought: Bought) -> SubmittedBat
 
 
 @router.get("", response_model=Batches, summary="List batches", responses=declared(InvalidRequest))
-async def listed(request: Request, key: Caller, limit: Limit = 20, cursor: Cursor = None) -> Batches:
-    """The account's batches, newest first; without `eta_ms`, which each one alone has."""
+async def listed(
+    request: Request,
+    key: Caller,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    after: Annotated[
+        str | None, Query(description="instead of `cursor`: a batch's id, as OpenAI's clients page")
+    ] = None,
+) -> Batches:
+    """The account's batches, newest first; without `eta_ms`, which each one alone has.
+
+    `data` has those that were made in OpenAI's words, in these.
+    """
     herd = herd_of(request)
-    records, after = await herd.batches.batches(key.account, before=cursor, limit=limit)
-    return Batches(batches=[Batch.model_validate(batch_fields(r, None)) for r in records], next=after)
+    if after is not None and cursor is None:
+        cursor = await herd.batches.place(await _own(herd, key, after))
+    records, rest = await herd.batches.batches(key.account, before=cursor, limit=limit)
+    theirs = [theirs for record in records if (theirs := _others(request).shown(record)) is not None]
+    return Batches(
+        batches=[Batch.model_validate(batch_fields(record, None)) for record in records],
+        next=rest,
+        data=theirs,
+        has_more=rest is not None,
+    )
 
 
 @router.get("/{batch_id}", response_model=Batch, summary="Read a batch", responses=declared(NotFound))
-async def read(request: Request, key: Caller, batch_id: str) -> Batch:
-    """How far it is, what it has cost, and how long the rest will probably take."""
+async def read(request: Request, key: Caller, batch_id: str) -> Batch | Response:
+    """How far it is, what it has cost, and how long the rest will probably take.
+
+    One that was made in OpenAI's words is told in these.
+    """
     herd = herd_of(request)
     record = await _own(herd, key, batch_id)
+    theirs = _others(request).shown(record)
+    if theirs is not None:
+        return JSONResponse(theirs)
     return Batch.model_validate(batch_fields(record, await _eta_ms(herd, record)))
 
 

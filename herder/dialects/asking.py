@@ -58,7 +58,7 @@ def bid_of(request: Request, body: Lenient) -> dict[str, Any]:
             bid[name] = _number(header, text)
     if "fee" in bid or "multiplier" in bid:
         return bid
-    multiplier = _tier(herd_of(request).settings, body.service_tier)
+    multiplier = tier_multiplier(herd_of(request).settings, body.service_tier)
     return bid if multiplier is None else bid | {"multiplier": multiplier}
 
 
@@ -70,7 +70,7 @@ def _number(header: str, text: str) -> Any:
         raise InvalidRequest(f"{header}: {message}", errors=[{"field": header, "message": message}]) from None
 
 
-def _tier(settings: Settings, tier: str | None) -> Any:
+def tier_multiplier(settings: Settings, tier: str | None) -> Any:
     """The multiplier of a `service_tier`; None for the automatic price."""
     known = settings.tiers
     if tier in (None, "auto", "default"):

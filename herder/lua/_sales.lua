@@ -76,7 +76,7 @@ local function join_line(new, empty)
     'attempt', '0', 'submitted_ms', AT, 'result_ttl_ms', int(A.result_ttl_ms) }
   -- What is at its default (no skips or lapses, one answer, no metadata) is not written: a short hash is a fast one.
   for _, name in ipairs({ 'metadata', 'n', 'webhook_url', 'webhook_endpoint', 'batch', 'batch_index', 'custom_id',
-    'chain', 'marks', 'typed', 'presence_ms', 'run', 'ao' }) do
+    'chain', 'marks', 'typed', 'presence_ms', 'run', 'ao', 'manner' }) do
     if new[name] ~= nil and new[name] ~= cjson.null then
       fields[#fields + 1] = name
       fields[#fields + 1] = new[name]

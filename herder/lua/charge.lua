@@ -29,6 +29,10 @@ if A.webhook_url then
   fields[#fields + 1] = 'webhook_endpoint'
   fields[#fields + 1] = A.webhook_endpoint
 end
+if A.openai then
+  fields[#fields + 1] = 'openai'
+  fields[#fields + 1] = A.openai
+end
 if A.presence_ms then
   fields[#fields + 1] = 'presence_ms'
   fields[#fields + 1] = int(A.presence_ms)

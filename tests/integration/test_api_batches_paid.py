@@ -78,7 +78,7 @@ async def test_all_or_nothing_says_how_many_would_do(front: Front) -> None:
     refusal = problem(reply, 402, "insufficient_funds")
     assert (refusal["needed"], refusal["balance"], refusal["affordable_items"]) == (1_200, 1_000, 33)
     assert await front.balances() == (1_000, 0)
-    assert (await front.client.get("/v1/batches")).json() == {"batches": [], "next": None}
+    assert (await front.client.get("/v1/batches")).json()["batches"] == []
     assert [
         key async for key in front.herd.broker.redis.scan_iter(f"{front.herd.broker.keys.prefix}:batch*")
     ] == [], "nothing is stored"

@@ -1,0 +1,106 @@
+"""Files that callers leave here for a time: their door to Redis, beside the broker as the ledger is.
+
+Kept compressed, since JSON lines shrink to a tenth. Knows no HTTP, and not what is in a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from dataclasses import dataclass
+
+from herder.broker import Broker
+from herder.errors import InvalidRequest, NotFound
+from herder.replies import text_of
+
+FILES_MAX = 500  # of one account
+LEVEL = 1  # of compression: nine times as fast as the best, and nearly as small
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file without what is in it; `size` is its length in bytes as it came."""
+
+    file: str
+    account: str
+    name: str
+    purpose: str
+    size: int
+    created_ms: int
+    expires_ms: int
+
+
+class Files:
+    """Keep, read, list, discard. All methods raise RedisUnavailable."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def keep(
+        self, account: str, file: str, *, name: str, purpose: str, text: bytes, ttl_ms: int
+    ) -> FileRecord:
+        """Keep a file for so long. Raises InvalidRequest (the account has no room for it), NotFound (account)."""
+        kept = await asyncio.to_thread(zlib.compress, text, LEVEL)
+        most = self._broker.settings.files_bytes_max
+        arguments = {
+            "account": account, "file": file, "name": name, "purpose": purpose, "bytes": len(text),
+            "ttl_ms": ttl_ms, "files_max": FILES_MAX, "kept_bytes_max": most,
+        }  # fmt: skip
+        match [text_of(part) for part in await self._broker.scripts.call("keep", arguments, kept)]:
+            case ["OK", int(now_ms), int(expires_ms)]:
+                return FileRecord(file, account, name, purpose, len(text), now_ms, expires_ms)
+            case ["MANY"]:
+                raise _no_room(f"{FILES_MAX} files are kept for this account; delete some")
+            case ["LARGE", room]:
+                raise _no_room(
+                    f"is {len(kept)} bytes compressed, and {room} of HERDER_FILES_BYTES_MAX, {most}, are left for this "
+                    "account; delete some files"
+                )
+        raise NotFound(f"no account {account}")
+
+    async def discard(self, account: str, file: str) -> None:
+        """Forget it now. Raises NotFound."""
+        if text_of(await self._broker.scripts.call("discard", {"account": account, "file": file})) != "OK":
+            raise NotFound(f"no file {file} in this account")
+
+    async def file(self, account: str, file: str) -> FileRecord:
+        """A file of this account. Raises NotFound."""
+        (found,) = await self._records([file])
+        if found is None or found.account != account:
+            raise NotFound(f"no file {file} in this account")
+        return found
+
+    async def text(self, file: str) -> bytes:
+        """What is in it. Raises NotFound: its time is over."""
+        kept = await self._broker.fetch(self._broker.redis.get(self._broker.keys("file_text", file)))
+        if kept is None:
+            raise NotFound(f"file {file} is no longer kept")
+        return await asyncio.to_thread(zlib.decompress, kept)
+
+    async def files(self, account: str) -> list[FileRecord]:
+        """An account's files, newest first."""
+        broker = self._broker
+        ids = await broker.fetch(broker.redis.zrange(broker.keys("account_files", account), 0, -1))
+        found = await self._records([file.decode() for file in ids])
+        there = [record for record in found if record is not None]
+        return sorted(there, key=lambda record: (record.created_ms, record.file), reverse=True)
+
+    async def _records(self, files: list[str]) -> list[FileRecord | None]:
+        hashes = await self._broker.hashes_of([("file", file) for file in files])
+        return [_record(file, fields) if fields else None for file, fields in zip(files, hashes, strict=True)]
+
+
+def _record(file: str, fields: dict[str, str]) -> FileRecord:
+    return FileRecord(
+        file=file,
+        account=fields["account"],
+        name=fields["name"],
+        purpose=fields["purpose"],
+        size=int(fields["bytes"]),
+        created_ms=int(fields["created_ms"]),
+        expires_ms=int(fields["expires_ms"]),
+    )
+
+
+def _no_room(problem: str) -> InvalidRequest:
+    return InvalidRequest(f"file: {problem}", errors=[{"field": "file", "message": problem}])
