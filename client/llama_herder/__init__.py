@@ -50,6 +50,7 @@ from llama_herder.errors import (
 from llama_herder.events import Done, Event, Queued, Restarted, Started, Tokens
 from llama_herder.problems import (
     AccountSuspended,
+    AnswerFailed,
     BadRequest,
     Conflict,
     ContextExceeded,
@@ -68,6 +69,7 @@ from llama_herder.problems import (
     Overloaded,
     RateLimited,
     RedisUnavailable,
+    StoreUnavailable,
     TooLarge,
     UnknownModel,
 )
@@ -91,6 +93,7 @@ __all__ = [
     "Account",
     "AccountSuspended",
     "Admin",
+    "AnswerFailed",
     "AsyncAdmin",
     "AsyncBatchResults",
     "AsyncChat",
@@ -155,6 +158,7 @@ __all__ = [
     "Restarted",
     "Result",
     "Started",
+    "StoreUnavailable",
     "TokenChances",
     "Tokens",
     "TooLarge",

@@ -8,10 +8,11 @@
     │   ├── NotFound, UnknownModel (models), MethodNotAllowed, Conflict, IdempotencyConflict
     │   └── TooLarge (limit), InvalidRequest (errors), ContextExceeded (limit), RateLimited (retry_after)
     ├── Unavailable             nothing is wrong with the request: the same one may succeed later
-    │   ├── Overloaded, NoWorker, RedisUnavailable, NotReady
+    │   ├── Overloaded, NoWorker, RedisUnavailable, StoreUnavailable, NotReady
     │   ├── CannotConnect       nothing answers at the URL
     │   └── NoReply             something is there, but the reply did not come in time or broke off
     ├── JobEnded                JobFailed, JobCancelled, JobExpired: `run` got no answer; .job says how it ended
+    ├── AnswerFailed            as JobFailed, of another API's call (job_id, reason)
     ├── OutputInvalid           `generate` got an answer that its class refuses; .job has it
     ├── WaitTimeout             the wait ended, the job lives on; .job_id, .job
     └── WebhookInvalid          what was received as a webhook is not one of the herder's

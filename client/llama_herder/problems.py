@@ -159,6 +159,22 @@ class RateLimited(Refusal):
         return float(value) if isinstance(value := self.extra.get("retry_after"), int | float) else None
 
 
+class AnswerFailed(HerderError):
+    """A job failed and was refunded, in an API that waits for answers; the calls of this library raise JobFailed."""
+
+    code, status = "answer_failed", 500
+
+    @property
+    def job_id(self) -> str | None:
+        """The job."""
+        return str(value) if (value := self.extra.get("job_id")) else None
+
+    @property
+    def reason(self) -> str | None:
+        """The code of what went wrong, as `Job.error.code`."""
+        return str(value) if (value := self.extra.get("reason")) else None
+
+
 class Overloaded(Unavailable):
     """The herd, or the herder that was asked, has no room just now; the detail says where."""
 
@@ -177,6 +193,12 @@ class RedisUnavailable(Unavailable):
     code, status = "redis_unavailable", 503
 
 
+class StoreUnavailable(Unavailable):
+    """The content-addressed store is damaged, or takes no more."""
+
+    code, status = "store_unavailable", 503
+
+
 class NotReady(Unavailable):
     """The herd cannot take prompts yet."""
 
@@ -188,16 +210,8 @@ _BY_CODE: dict[str, type[HerderError]] = {
     for kind in (
         *(BadRequest, MissingKey, InvalidKey, InsufficientFunds, FeeTooLow, MaxFeeExceeded, Forbidden),
         *(AccountSuspended, NotFound, UnknownModel, MethodNotAllowed, Conflict, IdempotencyConflict),
-        *(
-            TooLarge,
-            InvalidRequest,
-            ContextExceeded,
-            RateLimited,
-            Overloaded,
-            NoWorker,
-            RedisUnavailable,
-            NotReady,
-        ),
+        *(TooLarge, InvalidRequest, ContextExceeded, RateLimited, AnswerFailed),
+        *(Overloaded, NoWorker, RedisUnavailable, StoreUnavailable, NotReady),
     )
 }
 
