@@ -53,21 +53,21 @@ class Report:
         return self.ended and not self.pending and (self.failed or not self.unreported)
 
     def cut(self) -> None:
-        """A new chunk for each answer whose text has grown."""
-        for answer in self.unreported:
-            chances = answer.shown_chances()
-            chunk = Chunk(
-                job_id=answer.lease.job_id,
-                attempt=answer.lease.attempt,
-                first_index=sum(each.reported_tokens for each in self.answers),
-                token_count=answer.produced - answer.reported_tokens,
-                text=answer.text[answer.reported_chars :],
-                choice=answer.choice if len(self.answers) > 1 else None,
-                logprobs=told_text(chances) if chances else None,
-            )
-            self.pending.append(chunk)
-            answer.reported_tokens, answer.reported_chars = answer.produced, len(answer.text)
-            answer.reported_chances += len(chances)
+        """A new chunk for each answer whose text has grown; several where there are many log-probabilities."""
+        while unreported := self.unreported:
+            for answer in unreported:
+                first_index = sum(each.reported_tokens for each in self.answers)
+                piece = answer.report()
+                chunk = Chunk(
+                    job_id=answer.lease.job_id,
+                    attempt=answer.lease.attempt,
+                    first_index=first_index,
+                    token_count=piece.tokens,
+                    text=piece.text,
+                    choice=answer.choice if len(self.answers) > 1 else None,
+                    logprobs=told_text(piece.chances) if piece.chances else None,
+                )
+                self.pending.append(chunk)
 
 
 class Outbox:

@@ -20,6 +20,9 @@ from worker.text import TextStream
 IMPOSSIBLE = -1000.0
 """The log-probability of a token that cannot be: JSON has no infinity."""
 
+PIECE_CHANCES_MAX = 128
+"""Log-probabilities in one piece of an answer: some 8 kB, since every reader of a stream may have many to read."""
+
 SCHEMA_ERROR = "schema_error"
 ENGINE_ERROR = "engine_error"
 RETRY_TEMPERATURE = 0.7
@@ -35,6 +38,15 @@ class Failure:
 
     code: str
     message: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some text of an answer, with so many tokens; `chances` are of those whose own text ends in it."""
+
+    text: str
+    tokens: int
+    chances: list[TokenChances]
 
 
 class Sequence:
@@ -121,12 +133,22 @@ class Sequence:
         elif self.produced >= self.lease.tokens:
             self._end(FinishReason.LENGTH)
 
-    def shown_chances(self) -> list[TokenChances]:
-        """The chances of tokens that have not been reported, and whose own text is all in `text`."""
+    def report(self) -> Piece:
+        """What has not been reported, or the beginning of it that one event may tell; from now on it has been."""
         first = last = self.reported_chances
         while last < len(self._ends) and self._ends[last] <= len(self.text):
             last += 1
-        return self.chances[first:last]
+        most = max(PIECE_CHANCES_MAX // (1 + (self.lease.brief.sampling.logprobs or 0)), 1)
+        tokens, end = self.produced - self.reported_tokens, len(self.text)
+        if (
+            last - first > most and tokens > most
+        ):  # of what is left there are tokens too, by which it is told apart
+            tokens, last = most, first + most
+            end = self._ends[last - 1]
+        piece = Piece(self.text[self.reported_chars : end], tokens, self.chances[first:last])
+        self.reported_tokens += tokens
+        self.reported_chars, self.reported_chances = end, last
+        return piece
 
     def cancel(self) -> None:
         """Stop here, with the text so far."""

@@ -13,7 +13,7 @@ from herder.pricing import capture
 from herder.protocol import Chunk, ChunkReply, Outcome
 from tests.unit.worker_bench import TERMS, a_lease
 from worker.outbox import REWINDS_MAX, Outbox
-from worker.sequence import Sequence, sequences_of
+from worker.sequence import PIECE_CHANCES_MAX, Sequence, sequences_of
 
 FATE = st.sampled_from(["ok", "ok", "lost before", "lost after", "forgets"])
 
@@ -220,3 +220,30 @@ def test_the_entries_of_tokens_go_with_the_text_in_which_they_end(
         assert [each["token"] for each in entries] == list(text.encode())
     assert text == sequence.text
     assert len(sequence.chances) == sequence.produced
+
+
+@given(st.integers(0, 20), st.text(alphabet="ab 😀E", min_size=1, max_size=200), st.booleans())
+def test_what_comes_at_once_is_told_in_pieces_that_are_not_too_long(
+    likeliest: int, said: str, several: bool
+) -> None:
+    raw = said.encode()
+    sampling = Sampling(logprobs=likeliest)
+    answers = sequences_of(
+        a_lease(tokens=len(raw), brief=Brief("x", sampling=sampling, n=2 if several else 1))
+    )
+    outbox, log = Outbox(), Log()
+    outbox.track(*answers)
+    for answer in answers:
+        for byte in raw:
+            answer.take(byte, bytes([byte]), ends=False, chances=chances_of_byte(byte))
+    send(outbox, log, "lost after")
+    send(outbox, log, "ok")
+    assert outbox.settlements()
+    for answer in answers:
+        chunks = [chunk for chunk in log.chunks if chunk.choice in (None, answer.choice)]
+        told = [told_of(chunk.logprobs or "[]") for chunk in chunks]
+        assert "".join(chunk.text for chunk in chunks) == said
+        assert [entry for entries in told for entry in entries] == answer.chances
+        assert all((likeliest + 1) * len(entries) <= PIECE_CHANCES_MAX for entries in told)
+        assert all(chunk.token_count for chunk in chunks)
+        assert sum(chunk.token_count for chunk in chunks) == len(raw)
