@@ -7,12 +7,14 @@ are bought as one batch. `/v1/models` is in `herder.api.info`, since it is ours 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 from fastapi import APIRouter, Request, Response
 
 from herder.api.batches import BATCHES_AT_ONCE, UPLOAD_S_MAX
 from herder.api.callers import BatchCaller, Caller
-from herder.api.reading import counted_bytes, parsed
+from herder.api.reading import parsed
 from herder.api.refusals import PLAIN
 from herder.api.state import Herd, herd_of
 from herder.api.submission import model_of
@@ -88,20 +90,36 @@ async def completions(request: Request, key: BatchCaller) -> Response:
 
 
 async def _body(request: Request) -> bytearray:
-    """The body; of one that may be as large as a batch's only a few are read at a time."""
-    herd = herd_of(request)
-    settings = herd.settings
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) <= settings.body_bytes_max:
-        return await counted_bytes(request, settings.body_bytes_max, "HERDER_BODY_BYTES_MAX")
+    """The body, which may be as large as a batch's; only a few of those are read at a time.
+
+    Raises TooLarge, Overloaded, BadRequest (it does not come).
+    """
+    herd, body = herd_of(request), bytearray()
+    small, limit = herd.settings.body_bytes_max, herd.settings.batch_bytes_max
+    try:
+        with contextlib.ExitStack() as stack:
+            async with asyncio.timeout(UPLOAD_S_MAX):
+                async for piece in request.stream():
+                    if len(body) + len(piece) > limit:
+                        raise TooLarge(
+                            f"the body is larger than HERDER_BATCH_BYTES_MAX, {limit} bytes", limit=limit
+                        )
+                    if len(body) <= small < len(body) + len(piece):
+                        stack.enter_context(_room(herd))
+                    body += piece
+    except TimeoutError:
+        raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send less at once") from None
+    return body
+
+
+@contextlib.contextmanager
+def _room(herd: Herd) -> Iterator[None]:
+    """Room to read a large body. Raises Overloaded."""
     if herd.batches_open >= BATCHES_AT_ONCE:
         raise Overloaded(f"{BATCHES_AT_ONCE} large bodies are being read here just now", retry_after=2)
     herd.batches_open += 1
     try:
-        async with asyncio.timeout(UPLOAD_S_MAX):
-            return await counted_bytes(request, settings.batch_bytes_max, "HERDER_BATCH_BYTES_MAX")
-    except TimeoutError:
-        raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send less at once") from None
+        yield
     finally:
         herd.batches_open -= 1
 

@@ -1,7 +1,7 @@
 """The messages of OpenAI's clients as turns of ours: parts, roles, and tools for templates that know none. Pure.
 
-Where a chat template takes tools it is given them. Where it does not, the model is told of them in a system message,
-and earlier calls and their answers stand in the turns as text, so that nothing is left out.
+Where a chat template takes tools it is given them. Where it does not, the model is told of them in the first message of
+the system or the user, and earlier calls and their answers stand in the turns as text, so that nothing is left out.
 """
 
 from __future__ import annotations
@@ -88,8 +88,12 @@ def with_tools(turns: list[Turn], box: Toolbox, template: str | None) -> tuple[l
     if box.tools:
         tools = "\n".join(_written(tool["function"]) for tool in box.tools)
         told = _TOLD.format(tools=tools)
-        if plain[0]["role"] == "system" and isinstance(plain[0]["content"], str):
-            plain[0] = {"role": "system", "content": f"{plain[0]['content']}\n\n{told}"}
+        first = plain[0]
+        if first["role"] == "system" and isinstance(first["content"], str):
+            plain[0] = {"role": "system", "content": f"{first['content']}\n\n{told}"}
+        elif first["role"] == "user" and isinstance(first["content"], str):
+            # Some templates have no place for a system message.
+            plain[0] = {"role": "user", "content": f"{told}\n\n{first['content']}"}
         else:
             plain.insert(0, {"role": "system", "content": told})
     return plain, None

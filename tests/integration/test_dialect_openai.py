@@ -279,9 +279,10 @@ async def test_other_errors_have_their_own_status(front: Front) -> None:
         assert (reply.status_code, reply.json()["error"]["code"]) == (401, "missing_key")
         assert (await front.client.post(path, content=b"{,}")).status_code == 400
         assert (await front.client.post(path, content=b'{"prompt":"a",}')).status_code == 400
-    small = front.herd.settings.body_bytes_max
-    reply = await front.client.post(COMPLETIONS, json={"prompt": "a" * small})
-    assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
+    large = {"prompt": "a" * front.herd.settings.body_bytes_max}
+    problem(await front.client.post(COMPLETIONS, json=large), 413, "too_large")
+    front.herd.batches_open = 4
+    problem(await front.client.post(COMPLETIONS, json=large), 503, "overloaded")
 
 
 async def test_a_body_of_laminis_is_answered_as_lamini_does(front: Front) -> None:

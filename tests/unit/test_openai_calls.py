@@ -231,7 +231,10 @@ def test_a_template_without_tools_is_told_of_them_in_words() -> None:
         "<tool_response>sunny</tool_response>\n<tool_response>warm</tool_response>\nSo?"
     )
     alone, _ = with_tools(turns_of(HISTORY[1:2]), toolbox_of(TOOLS, None), "")
-    assert [turn["role"] for turn in alone] == ["system", "user"]
+    assert [turn["role"] for turn in alone] == ["user"]
+    assert alone[0]["content"].endswith("\n\na\nb")
+    answer, _ = with_tools(turns_of(HISTORY[6:]), toolbox_of(TOOLS, None), "")
+    assert [turn["role"] for turn in answer] == ["system", "assistant"]
 
 
 @pytest.mark.parametrize(
