@@ -49,6 +49,7 @@ PREFIX_TTL_MS = 300_000  # a worker is taken to hold what it took so long ago, a
 PREFIXES_MAX = 32_768  # beginnings of a model's prompts; as many again of the time before
 PREFIX_HOLDERS_MAX = 4  # workers that are known to hold one
 SWEEP_LIMIT = 500
+SWEEP_PAUSE_MS = 5_000  # sweeps are a second apart: where it was so long, the herd stood still
 PRESENT_STEP = 500  # names a script
 CONNECTIONS_MAX = 8  # of one process, its subscription included
 CONNECTION_WAIT_S = 20
@@ -235,7 +236,7 @@ class Broker(reads.Reads):
         server = await self.fetch(self.redis.info("server"))
         arguments = {
             "run_id": server["run_id"], "lease_ms": self.settings.lease_ms, "limit": SWEEP_LIMIT,
-            "presence_ms": self.settings.presence_ms,
+            "presence_ms": self.settings.presence_ms, "pause_ms": SWEEP_PAUSE_MS,
             "gone_ms": self._gone_ms(), "window_ms": self.settings.window_ms,
             "result_ttl_ms": self.settings.result_ttl_ms, "webhook_ttl_ms": self.settings.webhook_ttl_ms,
         }  # fmt: skip

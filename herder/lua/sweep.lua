@@ -5,15 +5,16 @@
 --       batch hashes and what belongs to them, delivered zset, deliveries zsets.
 -- Reply: {lapsed, quarantined}
 
--- After a restart of Redis nothing lapses for one lease: the workers could not renew while it was down. Nor, for as
--- long as a presence lasts, what herders renew, who may do it less often.
-local server = call('HMGET', K.server(), 'run_id', 'grace_until', 'present_until')
+-- After a restart of Redis nothing lapses for one lease: the workers could not renew while it was down. Nor, for one
+-- presence, what herders renew; and that not after a pause of the sweeps either. Then Redis stood still, or its clock was
+-- set forward, and what is lost by taking a caller for gone is not given back, as a lapsed lease is.
+local server = call('HMGET', K.server(), 'run_id', 'grace_until', 'present_until', 'swept_ms')
 local grace_until, present_until = tonumber(server[2] or 0), tonumber(server[3] or 0)
-if A.run_id ~= server[1] then
-  grace_until = server[1] and NOW + A.lease_ms or 0
-  present_until = server[1] and NOW + A.presence_ms or 0
-  call('HSET', K.server(), 'run_id', A.run_id, 'grace_until', grace_until, 'present_until', present_until)
-end
+local restarted, paused = A.run_id ~= server[1], NOW - (server[4] or NOW) >= A.pause_ms
+if restarted then grace_until = server[1] and NOW + A.lease_ms or 0 end
+if paused or (restarted and server[1]) then present_until = NOW + A.presence_ms end
+call('HSET', K.server(), 'run_id', A.run_id, 'grace_until', grace_until, 'present_until', present_until,
+  'swept_ms', NOW)
 
 local lapsed, quarantined = 0, 0
 if NOW >= grace_until then

@@ -31,8 +31,9 @@ async def job(broker: Broker, job_id: str) -> JobRecord:
 
 
 @pytest.fixture
-async def ring(timed_broker: Broker) -> Ring:
-    """One model, one worker, ann with 1000 credits; the sweep knows this life of Redis."""
+async def ring(timed_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Ring:
+    """One model, one worker, ann with 1000 credits; the sweep knows this life of Redis, and may pause."""
+    monkeypatch.setattr(door, "SWEEP_PAUSE_MS", 10**9)
     ring = await Ring(timed_broker).open("ann", funds=1_000)
     await timed_broker.sweep()
     return ring
@@ -193,6 +194,28 @@ async def test_after_a_restart_of_redis_a_herder_has_time_to_renew(ring: Ring, c
     assert await broker.present([renewed]) == set()
     await broker.sweep()
     assert (await job(broker, renewed)).status is Status.QUEUED
+    assert (await job(broker, left)).status is Status.CANCELLED
+
+
+async def test_where_the_herd_stood_still_a_herder_has_time_to_renew(
+    ring: Ring, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis that hung, a laptop that slept, a clock that was set: nobody could speak up meanwhile."""
+    monkeypatch.setattr(door, "SWEEP_PAUSE_MS", 5_000)
+    broker, presence_ms = ring.broker, ring.broker.settings.presence_ms
+    renewed, left = [(await ring.submit("ann", presence_ms=PRESENCE_MS)).job_id for _ in range(2)]
+    clock.advance(3_600_000)
+    await broker.sweep()
+    assert await broker.present([renewed, left]) == set()
+    for passed_ms in range(1_000, PRESENCE_MS, 1_000):
+        clock.advance(1_000)
+        if passed_ms % 5_000 == 0:
+            assert await broker.present([renewed]) == set()
+        await broker.sweep()
+        assert len(await present(broker)) == 2
+    clock.advance(presence_ms - PRESENCE_MS + 1_000)
+    await broker.sweep()
+    assert await present(broker) == [renewed]
     assert (await job(broker, left)).status is Status.CANCELLED
 
 

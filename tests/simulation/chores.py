@@ -9,15 +9,18 @@ from herder.broker import SWEEP_LIMIT
 from tests.simulation.states import expect
 from tests.simulation.world import CARD, MODEL, World
 
+NEVER_MS = 10**12
+
 
 async def sweep(world: World) -> None:
     """What lapsed goes back, what ended long ago is forgotten."""
     limit = world.rng.choice((1, 2, 3, 7, SWEEP_LIMIT))
+    pause_ms = world.rng.choice((30_000, NEVER_MS, NEVER_MS, NEVER_MS))
     world.tick()
     before = [job.ask.job_id for job in world.reference.running()]
     run_id = str((await world.broker.fetch(world.broker.redis.info("server")))["run_id"])
-    predicted = world.reference.sweep(run_id, limit)
-    with patch.object(broker, "SWEEP_LIMIT", limit):
+    predicted = world.reference.sweep(run_id, limit, pause_ms)
+    with patch.multiple(broker, SWEEP_LIMIT=limit, SWEEP_PAUSE_MS=pause_ms):
         said = await world.broker.sweep()
     world.note(f"sweep {limit} at {world.reference.now}: {said}", *before)
     world.reference.counts["lapses"] += said[0]

@@ -22,6 +22,7 @@ class PresenceReference:
         self._all = reference
         self._grace_ms = s.presence_ms
         self._grace_until = 0
+        self._swept_ms: int | None = None
         self._each_ms: dict[str, int] = {}
         self.until: dict[str, int] = {}
 
@@ -59,11 +60,15 @@ class PresenceReference:
         """Another life of Redis (or the first one that a sweep sees): herders could not speak up before."""
         self._grace_until = 0 if first else self._all.now + self._grace_ms
 
-    def sweep(self, most: int) -> None:
-        """Those that lapsed first are cancelled, so many of them at most."""
+    def sweep(self, most: int, pause_ms: int) -> None:
+        """Those that lapsed first are cancelled, so many of them at most; none for a while where the sweeps paused."""
+        if self._swept_ms is not None and self._all.now - self._swept_ms >= pause_ms:
+            self._all.counts["sweeps after a pause"] += 1
+            self._grace_until = self._all.now + self._grace_ms
+        self._swept_ms = self._all.now
         due = sorted((until, name) for name, until in self.until.items() if until <= self._all.now)
         if self._all.now < self._grace_until:
-            self._all.counts["absence forgiven after a restart"] += len(due)
+            self._all.counts["absence forgiven"] += len(due)
             return
         self._all.counts["absences left to the next sweep"] += len(due[most:])
         for _, name in due[:most]:

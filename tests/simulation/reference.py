@@ -268,7 +268,7 @@ class Reference(Time):
 
     # --- the chores ----------------------------------------------------------------------------------------
 
-    def sweep(self, run_id: str, limit: int) -> tuple[int, int]:
+    def sweep(self, run_id: str, limit: int, pause_ms: int) -> tuple[int, int]:
         """(lapsed, quarantined), the longest lapsed first; then forgets what ended long ago."""
         if run_id != self.run_id:
             self.grace_until = self.now + self.lease_ms if self.run_id is not None else 0
@@ -282,7 +282,7 @@ class Reference(Time):
             self.counts["lapse put off after a restart"] += len(lapsed)
             lapsed = []
         failed = [self._lapse(job, "i1", "f", "g", 1.0) for job in lapsed]
-        self.presence.sweep(limit - len(lapsed))
+        self.presence.sweep(limit - len(lapsed), pause_ms)
         left = limit  # jobs and items of batches together
         for ended_ms, entry in self.ended():
             if ended_ms > self.now - self.result_ttl_ms or left == 0:

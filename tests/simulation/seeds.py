@@ -96,7 +96,7 @@ EXPECTED = (
     "pending after an attempt", "delivered after an attempt", "dead after an attempt", "endpoints off after 410",
     "delivery forgotten",
     "presences renewed", "presences renewed by a replay", "presences renewed late", "presences asked for and gone",
-    "absence forgiven after a restart", "absences left to the next sweep", "absence from a batch",
+    "absence forgiven", "sweeps after a pause", "absences left to the next sweep", "absence from a batch",
     "absence from a batch that is cancelled", "a job ends in presence", "a batch ends in presence",
     "renewals of presence whose reply is lost",
     "herders that die with callers",
