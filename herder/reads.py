@@ -70,10 +70,13 @@ class Reads:
         return None if rank is None else int(rank)
 
     async def jobs(
-        self, account: str, *, before: str | None, limit: int
+        self, account: str, *, before: str | None, limit: int, listed: str = "account_jobs"
     ) -> tuple[list[JobRecord], str | None]:
-        """An account's jobs, newest first, and the cursor of the next page; `before` is such a cursor."""
-        ids, after = await self.newest("account_jobs", account, before=before, limit=limit)
+        """An account's jobs, newest first, and the cursor of the next page; `before` is such a cursor.
+
+        `listed`: those of `account_ao`, another list of them.
+        """
+        ids, after = await self.newest(listed, account, before=before, limit=limit)
         hashes = await self.hashes_of([("job", job_id) for job_id in ids])
         found = zip(ids, hashes, strict=True)
         return [job_record(job_id, fields) for job_id, fields in found if fields], after

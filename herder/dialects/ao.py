@@ -78,8 +78,8 @@ async def received(
     herd = herd_of(request)
     messages: list[dict[str, Any]] = []
     for _ in range(LOOKS_MAX):
-        records, cursor = await herd.broker.jobs(key.account, before=cursor, limit=limit)
-        ours = [each for each in records if each.ao is not None and reference in (None, each.ao)]
+        records, cursor = await herd.broker.jobs(key.account, before=cursor, limit=limit, listed="account_ao")
+        ours = [each for each in records if reference in (None, each.ao)]
         messages = [told for each in ours if (told := answer_of(each)) is not None]
         if messages or cursor is None:
             break

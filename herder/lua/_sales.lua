@@ -85,6 +85,13 @@ local function join_line(new, empty)
   call('HSET', K.job(new.id), unpack(fields))
   call('SET', K.input(new.id), new.input)
   call('ZADD', K.account_jobs(new.account), int(sequence), new.id)
+  if new.ao then
+    local listed = K.account_ao(new.account)
+    for _, id in ipairs(call('ZRANGE', listed, 0, 1)) do -- two are looked at for one that comes, so it shrinks again
+      if call('EXISTS', K.job(id)) == 0 then call('ZREM', listed, id) end
+    end
+    call('ZADD', listed, int(sequence), new.id)
+  end
   enqueue(new.model, member, int(rank), empty)
   local position = call('ZRANK', K.queue(new.model), member)
   -- Its bell stays silent: nobody can listen for a job that was not there yet.

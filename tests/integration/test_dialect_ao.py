@@ -130,6 +130,19 @@ async def test_answers_are_the_accounts_own_and_come_in_pages(front: Front) -> N
         assert (await bob.get("/ao/messages")).json() == {"messages": [], "next": None}
 
 
+async def test_the_list_of_messages_shrinks_with_the_jobs(settings: Settings) -> None:
+    async with open_front(settings.model_copy(update={"result_ttl_ms": 1_000})) as front:
+        broker = front.herd.broker
+        gone = [(await send(front, ASK)).json()["job_id"] for _ in range(2)]
+        for _ in gone:
+            await front.answer()
+        while any([await broker.job(job_id) for job_id in gone]):
+            await broker.ping()
+        kept = (await send(front, ASK)).json()["job_id"]
+        ids, _ = await broker.newest("account_ao", "alice", before=None, limit=9)
+        assert ids == [kept]
+
+
 async def test_what_failed_or_was_cancelled_is_a_transfer_back(front: Front) -> None:
     for reference in "fc":
         await send(front, ASK, **{"X-Reference": reference})
