@@ -61,10 +61,10 @@ class Expected:
 
 
 def called(callback: Callable[..., object], argument: object, job_id: str) -> None:
-    """A callback's own mistake is logged and ends nothing."""
+    """A callback's own mistake is logged and ends nothing; nor does `sys.exit` in it, as in any other thread."""
     try:
         callback(argument)
-    except Exception:
+    except (Exception, SystemExit):
         log.exception("the callback for %s failed", job_id)
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from llama_herder._calls import seconds
 from llama_herder._core import DEFAULT_URL, Broken, Reply, Send, authorization, base_url, one_line
 from llama_herder._streams import Open
 from llama_herder.problems import InvalidRequest
@@ -38,6 +39,10 @@ def url_of(url: str | None) -> str:
 
 def client_settings(url: str, api_key: str | None, timeout: float, transport: object) -> dict[str, Any]:
     """What both httpx clients are made with; redirects are not followed, so that the key goes nowhere else."""
+    if not seconds(timeout):
+        raise InvalidRequest(
+            "timeout must be more than 0 seconds: so long the herder may show no sign of life"
+        )
     key = api_key if api_key is not None else os.environ.get("HERDER_API_KEY")
     return {
         "base_url": url,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -153,6 +154,23 @@ def test_without_an_answer_the_error_is_told_or_logged(kind: Kind, caplog: pytes
     assert never.all == []
 
 
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [
+        (0, llama_herder.InvalidRequest),
+        (None, llama_herder.InvalidRequest),
+        ("5", TypeError),
+        (-1, llama_herder.InvalidRequest),
+    ],
+)
+@BOTH
+def test_a_client_without_a_usable_timeout_is_refused(
+    kind: Kind, timeout: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="timeout must be"):
+        kind(URL, "hk", timeout=timeout)
+
+
 @BOTH
 def test_a_callback_that_fails_is_logged_and_ends_nothing(
     kind: Kind, caplog: pytest.LogCaptureFixture
@@ -161,6 +179,8 @@ def test_a_callback_that_fails_is_logged_and_ends_nothing(
 
     def two(herder: Any) -> None:
         herder.on_answer("job_1", lambda job: 1 / 0)
+        if kind is Herder:
+            herder.on_answer("job_3", lambda job: sys.exit(1))
         herder.on_answer("job_2", heard)
 
     use(kind, Script(), two)
