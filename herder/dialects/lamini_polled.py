@@ -27,6 +27,7 @@ from herder.protocol import EventKind, JobRecord
 from herder.records import KeyRecord
 
 STREAMED_MAX = 64  # prompts of one stream, each of whose logs is read whenever it is asked for
+PART_MAX = 1_000  # prompts of a batch that is told while it runs: what is told is told again each second
 EVENTS_PAGE = 1_000
 FAILED = "error"  # the finish reason of an answer that there is not
 
@@ -129,13 +130,14 @@ async def batch(request: Request, key: BatchCaller) -> JSONResponse:
 
 @router.get("/v1/batch_completions/{name}/result", include_in_schema=False)
 async def batch_so_far(request: Request, key: Caller, name: str) -> Response:
-    """The answers from the first on, up to one that has not ended; empty before that.
-
-    Their clients count what has ended, and take so many from the left.
+    """The answers from the first on, up to one that has not ended; empty before that, and of a long batch until all
+    have. Their clients count what has ended, and take so many from the left.
     """
     herd = herd_of(request)
     checked(name, "batch", "batch")
     record = owned(await herd.batches.batch(name), key, f"batch {name}")
+    if record.status != "ended" and record.total > PART_MAX:
+        return JSONResponse({})
     outputs: list[Any] = []
     reasons: list[str | None] = []
     failed = None

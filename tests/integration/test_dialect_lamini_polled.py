@@ -151,6 +151,15 @@ async def test_a_batch_is_filled_from_the_left(front: Front) -> None:
     assert all(told["finish_reason"])
 
 
+async def test_a_long_batch_is_told_when_it_is_whole(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("herder.dialects.lamini_polled.PART_MAX", 1)
+    name = (await _post(front, BATCH, prompt=["a", "b"])).json()["id"]
+    await front.settle(await _leased(front), "A", 1)
+    assert await _result(front, BATCH, name) == {}
+    await front.settle(await _leased(front), "B", 1)
+    assert (await _result(front, BATCH, name))["finish_reason"] == ["stop", "stop"]
+
+
 async def test_a_typed_batch(front: Front) -> None:
     name = (await _post(front, BATCH, prompt=["a"], output_type={"age": "integer"})).json()["id"]
     await front.settle(await _leased(front), '{"age": 3}', 1)
