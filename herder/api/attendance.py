@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from contextvars import Context
 
@@ -24,19 +25,21 @@ class Attendance:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._names: set[str] = set()
+        self._names: Counter[str] = Counter()  # two may wait for the same job
         self._task: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def of(self, name: str) -> Iterator[None]:
         """Keep the presence of a job or a batch while inside."""
-        self._names.add(name)
+        self._names[name] += 1
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="herder-attendance", context=Context())
         try:
             yield
         finally:
-            self._names.discard(name)
+            self._names[name] -= 1
+            if self._names[name] <= 0:
+                del self._names[name]
 
     async def _run(self) -> None:
         while self._names:

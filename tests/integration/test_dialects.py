@@ -181,12 +181,20 @@ async def test_a_job_whose_herder_has_died_is_cancelled_and_one_that_waits_is_no
         while await front.herd.broker.now_ms() < before + 1_500:
             await front.herd.broker.sweep()
             assert not asked_.done()
-        kept = front.herd.attendance._names
-        name = kept.pop()
-        reply = await _until_done(front, asked_)
-        problem(reply, 409, "conflict")
-        kept.add(name)
+        front.herd.attendance._names.clear()
+        problem(await _until_done(front, asked_), 409, "conflict")
         assert await front.balances() == (1000, 0)
+
+
+async def test_of_two_who_wait_for_the_same_job_the_first_to_go_leaves_the_other_attended(
+    front: Front,
+) -> None:
+    attendance = front.herd.attendance
+    with attendance.of("job_1"):
+        with attendance.of("job_1"):
+            pass
+        assert list(attendance._names) == ["job_1"]
+    assert list(attendance._names) == []
 
 
 async def _until_done(front: Front, asked_: asyncio.Task[httpx.Response]) -> httpx.Response:
