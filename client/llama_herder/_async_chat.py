@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from llama_herder import _calls, _paging, _typed
-from llama_herder._callbacks import LEAVE_S_MAX, WAITING_MAX, OnAnswer, OnError, left_behind, log
+from llama_herder._callbacks import (
+    LEAVE_S_MAX,
+    TURN_S,
+    WAITING_MAX,
+    Expected,
+    OnAnswer,
+    OnError,
+    left_behind,
+    log,
+)
 from llama_herder._core import Flow, Patience
 from llama_herder._dialogue import TOKENS, Dialogue
 from llama_herder._json import Page
 from llama_herder._typed import ModelClass
-from llama_herder.errors import HerderError
+from llama_herder.errors import HerderError, WaitTimeout
 from llama_herder.problems import InvalidRequest
 from llama_herder.types import Job, Message, Options, Untyped
 
@@ -206,8 +216,7 @@ class AsyncChatCalls:
         self, job_id: str, callback: Callable[..., object], on_error: Callable[..., object] | None
     ) -> None:
         try:
-            async with self._turns:
-                ended = _calls.answered(await self.wait(job_id))
+            ended = _calls.answered(await self._ended(Expected(job_id, callback)))
         except HerderError as error:
             if on_error is None:
                 log.error("no answer of %s: %s", job_id, error)
@@ -215,6 +224,15 @@ class AsyncChatCalls:
                 await _called(on_error, error, job_id)
         else:
             await _called(callback, ended, job_id)
+
+    async def _ended(self, expected: Expected) -> Job:
+        """The job as it ended; whoever waits takes turns with the others."""
+        while True:
+            async with self._turns:
+                try:
+                    return await self.wait(expected.job_id, TURN_S)
+                except WaitTimeout as error:
+                    expected = expected.later(error, time.monotonic())
 
     async def _leave(self, wait: bool) -> None:
         """Before the connections are closed: wait for what is open, and say what was not told."""

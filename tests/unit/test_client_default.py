@@ -224,6 +224,27 @@ def test_many_jobs_take_turns_in_few_threads(monkeypatch: pytest.MonkeyPatch) ->
         callbacks.add(_callbacks.Expected("job_51", heard))
 
 
+def test_many_tasks_take_turns_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_herder._async_chat.TURN_S", 0.001)
+    monkeypatch.setattr("llama_herder._async.WAITS_MAX", 3)
+    heard: list[str] = []
+
+    class Last(Script):
+        """The first three jobs end after all others."""
+
+        def _job(self, job_id: str) -> dict[str, Any]:
+            late = job_id in {"job_0", "job_1", "job_2"} and len(heard) < 7
+            return {"id": job_id, "status": "running" if late else "succeeded"}
+
+    async def ask(herder: AsyncHerder) -> None:
+        for at in range(10):
+            herder.on_answer(f"job_{at}", lambda job: heard.append(job.id))
+
+    use(AsyncHerder, Last(), ask)
+    assert sorted(heard) == [f"job_{at}" for at in range(10)]
+    assert set(heard[-3:]) == {"job_0", "job_1", "job_2"}
+
+
 def test_what_is_not_waited_for_is_named(caplog: pytest.LogCaptureFixture) -> None:
     ended = threading.Event()
 
