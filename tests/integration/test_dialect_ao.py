@@ -125,6 +125,8 @@ async def test_answers_are_the_accounts_own_and_come_in_pages(front: Front) -> N
     rest = (await front.client.get("/ao/messages", params={"limit": 2, "cursor": first["next"]})).json()
     assert [m["X-Reference"] for m in first["messages"] + rest["messages"]] == ["c", "b", "a"]
     assert rest["next"] is None
+    named = (await front.client.get("/ao/messages", params={"for": "b"})).json()["messages"]
+    assert [m["X-Reference"] for m in named] == ["b"]
     bob = await front.account("bob", 100)
     async with bob:
         assert (await bob.get("/ao/messages")).json() == {"messages": [], "next": None}
