@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 BOTH = pytest.mark.parametrize("kind", [Herder, AsyncHerder])
 URL = "http://herd.example"
+WAIT_S = 30
 
 
 @dataclass
@@ -115,3 +117,22 @@ def use(kind: type[Herder | AsyncHerder], script: Script, ask: Callable[[Any], A
         return asyncio.run(awaited())
     with Herder(URL, "hk", transport=transport) as herder:
         return ask(herder)
+
+
+class Heard:
+    """What callbacks were told, in order, and a wait for so many of them."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, told: Any) -> None:
+        with self._changed:
+            self.all.append(told)
+            self._changed.notify_all()
+
+    def wait(self, count: int = 1) -> list[Any]:
+        """All of them, once there are so many."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.all) >= count, WAIT_S)
+            return list(self.all)
