@@ -45,7 +45,7 @@ class Report:
     @property
     def unreported(self) -> list[Sequence]:
         """Answers whose text has grown by what is in no chunk yet."""
-        return [a for a in self.answers if not a.held and len(a.text) > a.reported_chars]
+        return [answer for answer in self.answers if answer.unreported]
 
     @property
     def settles(self) -> bool:

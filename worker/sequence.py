@@ -133,18 +133,30 @@ class Sequence:
         elif self.produced >= self.lease.tokens:
             self._end(FinishReason.LENGTH)
 
+    @property
+    def unreported_tokens(self) -> int:
+        """How many tokens can be reported. While characters are held back one token waits: the broker tells a piece
+        from its repeat by the index of its first token, so what they bring in the end must have one."""
+        waiting = self._stream.holds and not self.ended
+        return self.produced - self.reported_tokens - waiting
+
+    @property
+    def unreported(self) -> bool:
+        """Whether there is text to be told."""
+        return not self.held and len(self.text) > self.reported_chars and self.unreported_tokens > 0
+
     def report(self) -> Piece:
         """What has not been reported, or the beginning of it that one event may tell; from now on it has been."""
         first = last = self.reported_chances
         while last < len(self._ends) and self._ends[last] <= len(self.text):
             last += 1
         most = max(PIECE_CHANCES_MAX // (1 + (self.lease.brief.sampling.logprobs or 0)), 1)
-        tokens, end = self.produced - self.reported_tokens, len(self.text)
-        if (
-            last - first > most and tokens > most
-        ):  # of what is left there are tokens too, by which it is told apart
-            tokens, last = most, first + most
-            end = self._ends[last - 1]
+        tokens, end = self.unreported_tokens, len(self.text)
+        cut = first + most
+        while cut < last and self._ends[cut] == self._ends[cut - 1]:  # the rest of a character
+            cut += 1
+        if cut < last and cut - first < tokens:  # there are tokens left to tell the rest with
+            tokens, last, end = cut - first, cut, self._ends[cut - 1]
         piece = Piece(self.text[self.reported_chars : end], tokens, self.chances[first:last])
         self.reported_tokens += tokens
         self.reported_chars, self.reported_chances = end, last

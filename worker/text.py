@@ -64,6 +64,11 @@ class TextStream:
         return text[: len(text) - keep]
 
     @property
+    def holds(self) -> bool:
+        """Whether it keeps whole characters back, which may be the beginning of a stop string."""
+        return bool(self._held)
+
+    @property
     def behind(self) -> int:
         """So many characters more than have been shown must be shown until the last token's text is out."""
         return len(self._held) + bool(self._decoder.getstate()[0])

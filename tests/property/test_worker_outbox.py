@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,6 +189,39 @@ def test_a_stale_attempt_is_forgotten() -> None:
     assert outbox.held == []
 
 
+def told_by(log: Log) -> str:
+    """The text that the log adds up to."""
+    return "".join(chunk.text for chunk in log.chunks)
+
+
+@given(
+    st.text(alphabet="abE", min_size=1, max_size=9),
+    st.lists(st.sampled_from(["ok", "lost before", "lost after"]), max_size=30),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_what_was_held_back_to_the_end_is_told_once_whatever_replies_are_lost(
+    said: str, fates: list[str], size: int, cancelled: bool
+) -> None:
+    sequence = Sequence(a_lease(tokens=len(said) + 1, stop=("abab", "bE")), [1])
+    outbox, log = Outbox(), Log()
+    outbox.track(sequence)
+    pieces = [said[i : i + size].encode() for i in range(0, len(said), size)]
+    for piece, fate in zip_longest(pieces, fates):
+        if piece is not None and not sequence.ended:
+            sequence.take(1, piece, ends=False)
+        elif piece is None and not sequence.ended:
+            sequence.cancel() if cancelled else sequence.take(0, b"", ends=True)
+        send(outbox, log, fate or "ok")
+    if not sequence.ended:
+        sequence.take(0, b"", ends=True)
+    for fate in ("lost after", "ok", "lost after", "ok"):
+        send(outbox, log, fate)
+    assert outbox.settlements()
+    assert told_by(log) == sequence.text
+    assert all(chunk.token_count for chunk in log.chunks)
+
+
 def chances_of_byte(byte: int) -> TokenChances:
     """What is told of a token that is one byte."""
     text = bytes([byte]).decode("utf-8", "replace")
@@ -214,11 +247,11 @@ def test_the_entries_of_tokens_go_with_the_text_in_which_they_end(
                 byte = rest.pop(0)
                 sequence.take(byte, bytes([byte]), ends=False, chances=chances_of_byte(byte))
         send(outbox, log, "ok" if fate == "forgets" else fate)
-        text = "".join(chunk.text for chunk in log.chunks)
+        text = told_by(log)
         entries = [each for chunk in log.chunks if chunk.logprobs for each in told_of(chunk.logprobs)]
         # Every entry of a byte whose character has been told, and none of what is held back or cut off.
         assert [each["token"] for each in entries] == list(text.encode())
-    assert text == sequence.text
+    assert told_by(log) == sequence.text
     assert len(sequence.chances) == sequence.produced
 
 
@@ -244,6 +277,7 @@ def test_what_comes_at_once_is_told_in_pieces_that_are_not_too_long(
         told = [told_of(chunk.logprobs or "[]") for chunk in chunks]
         assert "".join(chunk.text for chunk in chunks) == said
         assert [entry for entries in told for entry in entries] == answer.chances
-        assert all((likeliest + 1) * len(entries) <= PIECE_CHANCES_MAX for entries in told)
+        # A character of up to four tokens is not cut.
+        assert all((likeliest + 1) * (len(entries) - 3) <= PIECE_CHANCES_MAX for entries in told)
         assert all(chunk.token_count for chunk in chunks)
         assert sum(chunk.token_count for chunk in chunks) == len(raw)
