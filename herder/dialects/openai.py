@@ -42,8 +42,8 @@ from herder.dialects.openai_bodies import (
     completion_fields,
     prompts_of,
 )
-from herder.dialects.openai_tools import wrong
-from herder.errors import AnswerFailed, BadRequest, Overloaded, TooLarge
+from herder.dialects.openai_tools import told_of_tools, wrong
+from herder.errors import AnswerFailed, BadRequest, InvalidRequest, Overloaded, TooLarge
 from herder.lifecycle import Status
 from herder.protocol import JobRecord
 from herder.records import KeyRecord
@@ -68,11 +68,14 @@ async def chatted(
     names = dict(CHAT_NAMES)
     if body.max_completion_tokens is not None:
         names["tokens"] = "max_completion_tokens"
-    if body.stream:
-        with herd.streams.reserved():
-            sold = await bought(request, key, body, fields, names)
-            return told(request, sold, chunks(sold.record, manner))
-    sold = await answered(request, await bought(request, key, body, fields, names))
+    try:
+        if body.stream:
+            with herd.streams.reserved():
+                sold = await bought(request, key, body, fields, names)
+                return told(request, sold, chunks(sold.record, manner))
+        sold = await answered(request, await bought(request, key, body, fields, names))
+    except InvalidRequest as error:
+        raise told_of_tools(error) if box.forced else error from None
     return Response(as_json(chat_answer(sold.record, manner)), 200, sold.headers, PLAIN)
 
 

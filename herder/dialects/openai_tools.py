@@ -9,11 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
+from herder.api.chats import ChatOptions
+from herder.api.problems import invalid
 from herder.errors import InvalidRequest
 from herder.schema_words import SchemaRefused
 from herder.schemas import tree_from
 from herder.typed import refused
 
+WHERE = "response_format.json_schema.schema"  # where the schema of a call stands in the job
 _FUNCTION = ("name", "description", "parameters", "strict")
 _MODES = ("none", "auto", "required")
 _NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -31,6 +36,18 @@ class Toolbox:
 def wrong(field: str, message: str) -> InvalidRequest:
     """The refusal of a field."""
     return InvalidRequest(f"{field}: {message}", errors=[{"field": field, "message": message}])
+
+
+def told_of_tools(error: InvalidRequest) -> InvalidRequest:
+    """The same fault of a job whose schema is that of a call, told of the tools that it was made of."""
+    faults = [
+        {
+            "field": "tools" if fault["field"].startswith(WHERE) else fault["field"],
+            "message": fault["message"].replace(WHERE, "tools"),
+        }
+        for fault in error.extra.get("errors") or []
+    ]
+    return InvalidRequest(error.detail.replace(WHERE, "tools"), **{**error.extra, "errors": faults})
 
 
 def toolbox_of(tools: Any, choice: Any, given: Any = None) -> Toolbox:
@@ -75,6 +92,13 @@ def _tools(tools: Any) -> list[dict[str, Any]]:
     for i, name in enumerate(names):
         if name in names[:i]:
             raise wrong(f"tools.{i}.function.name", "is the name of an earlier one")
+    if listed:
+        try:  # as for any job, also where the model is told of them in other words
+            ChatOptions.model_validate({"prompt": "?", "tools": listed})
+        except ValidationError as error:
+            raise invalid(
+                error.errors(include_url=False, include_context=False, include_input=False)
+            ) from None
     return listed
 
 

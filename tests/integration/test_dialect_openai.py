@@ -96,11 +96,6 @@ async def test_a_chat(front: Front) -> None:
     assert job["metadata"] == {"a": "b"}
 
 
-async def test_a_chat_of_no_named_length_has_the_default(front: Front) -> None:
-    _, lease = await _answered(front, CHATS, messages=ASK)
-    assert lease.tokens == front.herd.settings.tokens_default
-
-
 async def test_a_tool_is_told_of_and_called(front: Front) -> None:
     call = '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
     shown, lease = await _answered(front, CHATS, call, messages=ASK, tools=[WEATHER], max_tokens=50)
@@ -127,11 +122,20 @@ async def test_a_tool_that_must_be_called_is_a_form_of_the_answer(front: Front, 
     assert shown["choices"][0]["finish_reason"] == "tool_calls"
 
 
+async def test_a_call_that_cannot_be_made_is_a_fault_of_the_tools(front: Front) -> None:
+    body: dict[str, Any] = {"messages": ASK, "tool_choice": "required"}
+    error = await _refused(front, CHATS, **body, tools=[WEATHER], max_tokens=2)
+    assert "shortest answer that fits tools has" in error["message"]
+    many = [{"type": "function", "function": {"name": f"f{i}"}} for i in range(40)]
+    assert (await _refused(front, CHATS, **body, tools=many))["param"] == "tools"
+
+
 async def test_no_tool_is_told_of_that_may_not_be_called(front: Front) -> None:
     shown, lease = await _answered(
         front, CHATS, '{"name": "weather"}', messages=ASK, tools=[WEATHER], tool_choice="none"
     )
-    assert lease.brief.prompt == "<user>hello</user><assistant>"
+    # Nor is a length named: it is the default.
+    assert (lease.brief.prompt, lease.tokens) == ("<user>hello</user><assistant>", 256)
     assert shown["choices"][0]["message"]["content"] == '{"name": "weather"}'
 
 

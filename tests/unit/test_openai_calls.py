@@ -161,6 +161,8 @@ def test_a_form_beside_tools_may_be_filled_or_a_tool_be_called() -> None:
         ([{"type": "function"}], None, "tools.0.function"),
         ([{"type": "function", "function": {}}], None, "tools.0.function.name"),
         ([TOOLS[0], TOOLS[0]], None, "tools.1.function.name"),
+        ([{"type": "function", "function": {"name": "a b"}}], None, "tools.0.function.name"),
+        ([{"type": "function", "function": {"name": f"f{i}"}} for i in range(65)], None, "tools"),
         (None, "required", "tool_choice"),
         (TOOLS, "must", "tool_choice"),
         (TOOLS, {"type": "function", "function": {"name": "other"}}, "tool_choice"),
