@@ -80,10 +80,8 @@ async def test_a_completion(front: Front) -> None:
 
 
 async def test_a_chat(front: Front) -> None:
-    messages = [
-        {"role": "developer", "content": "brief"},
-        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
-    ]
+    hi = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
+    messages = [{"role": "developer", "content": "brief"}, hi]
     shown, lease = await _answered(
         front, CHATS, model="gpt-4o-mini", messages=messages, max_completion_tokens=20, temperature=0.5, store=True,
         metadata={"a": "b"}, stop=None, tools=[], response_format={"type": "text"}, parallel_tool_calls=None,
