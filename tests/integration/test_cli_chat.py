@@ -91,6 +91,18 @@ async def test_what_cannot_be_done_is_one_line(
     assert await herd.balance() == (FUNDS, 0)
 
 
+async def test_a_pipe_with_other_than_text_is_one_line(herd: Herd, terminal: Terminal) -> None:
+    shown = await terminal("chat", stdin=b"a\xff\n")
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err == "error: standard input is not UTF-8 text (byte 1 of a line)\n"
+    terminal.monkeypatch.setattr("llama_herder.cli.chat.PROMPT_BYTES_MAX", 10)
+    shown = await terminal("chat", stdin=b"a" * 11)
+    assert (shown.code, shown.err.startswith("error: a line is longer than 10 bytes")) == (2, True)
+    for arguments, why in ((["-"], "has no place here"), (["nope.json"], "cannot read 'nope.json'")):
+        shown = await terminal("chat", "--messages", *arguments)
+        assert (shown.code, why in shown.err) == (2, True)
+
+
 class Screen:
     """`herder chat` in a terminal of its own."""
 
@@ -153,6 +165,9 @@ async def test_a_terminal_streams_and_ctrl_c_stops_an_answer_not_the_chat(
     assert "again \nand again" in read
     assert "hello" not in read
     await screen.until("captured 11")
+    await screen.until("> ")
+    child.send_signal(signal.SIGINT)
+    await screen.until("Ctrl-D or /quit ends")
     await screen.until("> ")
     screen.type("\x04")
     async with asyncio.timeout(LIMIT_S):

@@ -17,7 +17,7 @@ from llama_herder._core import one_line
 from llama_herder._dialogue import TOKENS
 from llama_herder.cli import output, session
 from llama_herder.cli.chat_words import End, Words
-from llama_herder.cli.prompt import read_prompt
+from llama_herder.cli.prompt import PROMPT_BYTES_MAX, read_prompt
 from llama_herder.cli.run import CANCEL_WAIT_S, LIVE_POLL_S, Fee, MaxFee, Model, Multiplier, Template
 from llama_herder.cli.stream import Text, watched
 from llama_herder.types import Options
@@ -98,8 +98,7 @@ def _greet(herder: Herder, model: str | None, tokens: int) -> None:
 def _line(live: bool) -> str | None:
     """What is said next; None at the end. A line of a terminal that ends with a backslash goes on."""
     if not live:
-        given = sys.stdin.readline() if sys.stdin is not None else ""
-        return given.rstrip("\n") if given else None
+        return _piped()
     said, mark = "", "> "
     while True:
         try:
@@ -108,12 +107,27 @@ def _line(live: bool) -> str | None:
             output.say("")
             return None
         except KeyboardInterrupt:  # on a line that was begun: away with it
-            output.say("")
+            output.print_note("\nCtrl-D or /quit ends")
             said, mark = "", "> "
             continue
         if not said.endswith("\\"):
             return said
         said, mark = said[:-1] + "\n", "… "
+
+
+def _piped() -> str | None:
+    if sys.stdin is None:
+        return None
+    given = sys.stdin.buffer.readline(PROMPT_BYTES_MAX + 1)
+    if len(given) > PROMPT_BYTES_MAX:
+        most = output.money(PROMPT_BYTES_MAX)
+        raise output.UsageProblem(f"a line is longer than {most} bytes, more than any herd takes")
+    try:
+        return given.decode("utf-8").rstrip("\r\n") if given else None
+    except UnicodeDecodeError as error:
+        raise output.UsageProblem(
+            f"standard input is not UTF-8 text (byte {error.start} of a line)"
+        ) from None
 
 
 def _turn(herder: Herder, talk: Chat, text: str, automatic: bool) -> None:
