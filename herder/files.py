@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from herder.broker import Broker
 from herder.errors import InvalidRequest, NotFound
 from herder.replies import text_of
 
+PIECE_BYTES = 65_536
 FILES_MAX = 500  # of one account
 LEVEL = 1  # of compression: nine times as fast as the best, and nearly as small
 
@@ -72,10 +74,22 @@ class Files:
 
     async def text(self, file: str) -> bytes:
         """What is in it. Raises NotFound: its time is over."""
-        kept = await self._broker.fetch(self._broker.redis.get(self._broker.keys("file_text", file)))
+        return await asyncio.to_thread(zlib.decompress, await self._kept(file))
+
+    async def pieces(self, file: str) -> AsyncGenerator[bytes, None]:
+        """The same, piece by piece: so long as somebody takes it, no more is in memory than is kept.
+
+        Raises NotFound now, and not when the first is asked for.
+        """
+        return _inflated(await self._kept(file))
+
+    async def _kept(self, file: str) -> bytes:
+        kept: bytes | None = await self._broker.fetch(
+            self._broker.redis.get(self._broker.keys("file_text", file))
+        )
         if kept is None:
             raise NotFound(f"file {file} is no longer kept")
-        return await asyncio.to_thread(zlib.decompress, kept)
+        return kept
 
     async def files(self, account: str) -> list[FileRecord]:
         """An account's files, newest first."""
@@ -88,6 +102,13 @@ class Files:
     async def _records(self, files: list[str]) -> list[FileRecord | None]:
         hashes = await self._broker.hashes_of([("file", file) for file in files])
         return [_record(file, fields) if fields else None for file, fields in zip(files, hashes, strict=True)]
+
+
+async def _inflated(kept: bytes) -> AsyncGenerator[bytes, None]:
+    inflating = zlib.decompressobj()
+    while not inflating.eof:
+        yield inflating.decompress(kept, PIECE_BYTES)
+        kept = inflating.unconsumed_tail
 
 
 def _record(file: str, fields: dict[str, str]) -> FileRecord:

@@ -69,22 +69,22 @@ async def upload(request: Request, key: BatchCaller) -> Response:
         raise Overloaded(f"{BATCHES_AT_ONCE} large bodies are being read here just now", retry_after=2)
     herd.batches_open += 1
     try:
-        async with asyncio.timeout(UPLOAD_S_MAX):
-            form = await _form(request, herd)
-            try:
-                text, name = await _file(form)
-                ttl_ms = _ttl_ms(form, herd.settings.result_ttl_ms)
-            finally:
-                await form.close()
-    except TimeoutError:
-        raise BadRequest(f"the file did not come within {UPLOAD_S_MAX:g} s; send a smaller one") from None
+        form = await _form(request, herd)
+        try:
+            return JSONResponse(_shown(await _kept(herd, key, form)))
+        finally:
+            await form.close()
     finally:
         herd.batches_open -= 1
+
+
+async def _kept(herd: Herd, key: KeyRecord, form: FormData) -> FileRecord:
+    text, name = await _file(form)
+    ttl_ms = _ttl_ms(form, herd.settings.result_ttl_ms)
     file = "file-" + "".join(secrets.choice(ALPHABET) for _ in range(FILE_ID_CHARS))
-    kept = await Files(herd.broker).keep(
+    return await Files(herd.broker).keep(
         key.account, file, name=name, purpose=BATCH, text=text, ttl_ms=ttl_ms
     )
-    return JSONResponse(_shown(kept))
 
 
 async def _form(request: Request, herd: Herd) -> FormData:
@@ -92,14 +92,13 @@ async def _form(request: Request, herd: Herd) -> FormData:
         raise BadRequest("a file comes as multipart/form-data, with the fields `purpose` and `file`")
     limit = herd.settings.batch_bytes_max
     parser = MultiPartParser(
-        request.headers,
-        _counted(request, limit),
-        max_files=1,
-        max_fields=FIELDS_MAX,
-        max_part_size=FIELD_BYTES_MAX,
-    )
+        request.headers, _counted(request, limit), max_files=1, max_fields=FIELDS_MAX, max_part_size=FIELD_BYTES_MAX
+    )  # fmt: skip
     try:
-        return await parser.parse()
+        async with asyncio.timeout(UPLOAD_S_MAX):
+            return await parser.parse()
+    except TimeoutError:
+        raise BadRequest(f"the file did not come within {UPLOAD_S_MAX:g} s; send a smaller one") from None
     except MultiPartException as error:
         raise BadRequest(f"the form cannot be read: {error.message}") from None
     except (KeyError, ValueError) as error:  # no boundary, no name of a field
@@ -199,7 +198,8 @@ async def content(request: Request, key: Caller, file_id: str) -> Response:
             return ResultsResponse(request, herd, _lines(herd, output))
     files = Files(herd.broker)
     kept = await files.file(key.account, upload_id(file_id))
-    return Response(await files.text(kept.file), media_type="application/octet-stream")
+    with herd.streams.reserved():
+        return ResultsResponse(request, herd, await files.pieces(kept.file))
 
 
 @router.delete("/{file_id}")

@@ -24,6 +24,10 @@ async def test_a_file_is_kept_listed_read_and_deleted(front: Front) -> None:
     assert (await front.client.get(f"/v1/files/{first['id']}")).json() == first
     text = (await front.client.get(f"/v1/files/{first['id']}/content")).content
     assert (json.loads(text), len(text)) == (chat("a"), first["bytes"])
+    large = (await upload(front, chat("c", "".join(map(str, range(40_000)))))).json()
+    text = (await front.client.get(f"/v1/files/{large['id']}/content")).content
+    assert (json.loads(text)["custom_id"], len(text)) == ("c", large["bytes"])
+    await front.client.delete(f"/v1/files/{large['id']}")
     listed = (await front.client.get("/v1/files", params={"purpose": "batch", "limit": 1})).json()
     assert ([each["id"] for each in listed["data"]], listed["has_more"]) == ([second["id"]], True)
     rest = (await front.client.get("/v1/files", params={"after": second["id"]})).json()
