@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -37,6 +38,12 @@ def _ask(up: Up, **body: Any) -> httpx.Response:
     return httpx.post(f"{up.url}/v1/chat/completions", json=BODY | body, headers=headers, timeout=100)
 
 
+def _ready(up: Up) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{up.url}/readyz").status_code == 200
+    return False
+
+
 def _jobs(up: Up) -> dict[str, Status]:
     """The demo account's jobs, asked of Redis: the API may be starting again."""
     records, _ = up.ask(lambda broker: broker.jobs(DEMO, before=None, limit=100))
@@ -63,6 +70,7 @@ def test_a_killed_herder_takes_its_callers_jobs_with_it(up: Up, long: int, strea
         with pytest.raises(httpx.TransportError):
             asked.result(100)
         up.until_restarted("api", pid)
+    until(lambda: _ready(up), "the API is back")
     until(lambda: _jobs(up)[job] not in LIVE, "nobody waits for it")
     record = closed_books(up, [job])[job]
     assert record.status is Status.CANCELLED
@@ -78,7 +86,8 @@ def test_a_caller_who_hangs_up_pays_for_what_there_was(up: Up, long: int) -> Non
         with httpx.stream(
             "POST", f"{up.url}/v1/chat/completions", json=body, headers=headers, timeout=100
         ) as reply:
-            next(reply.iter_lines())
+            lines = reply.iter_lines()  # which hangs up when it goes
+            next(lines)
             job = _running(up, known)
         ended = herder.wait(job, 60)
     assert ended.status == "cancelled"
