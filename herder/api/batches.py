@@ -141,7 +141,7 @@ async def _submitted(herd: Herd, key: KeyRecord, bought: Bought) -> SubmittedBat
     return SubmittedBatch.model_validate({**fields, "balance": account.available if account else 0})
 
 
-@router.get("", response_model=Batches, summary="List batches", responses=declared(InvalidRequest))
+@router.get("", response_model=Batches, summary="List batches", responses=declared(InvalidRequest, NotFound))
 async def listed(
     request: Request,
     key: Caller,
