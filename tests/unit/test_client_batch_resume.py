@@ -186,8 +186,25 @@ def test_answers_that_are_gone_are_named(desk: Desk) -> None:
     desk.script.faults = [desk.script.whole, desk.script.whole, problem(404, "not_found")]
     code, _, err = desk()
     assert code == 5
-    assert "answers are kept for a while only" in err
+    assert err.endswith("answers are kept for a while only. --force begins anew\n")
     assert begun()["batch_id"] == BATCH
+
+
+def test_answers_that_came_before_the_others_were_gone_are_not_thrown_away_unnoticed(desk: Desk) -> None:
+    desk.script.faults = [desk.script.whole, desk.script.whole, nothing(KeyboardInterrupt())]  # type: ignore[arg-type]
+    desk()
+    OUT.write_bytes(b"".join(whole(desk.script).splitlines(keepends=True)[:1]))
+    desk.script.faults = [problem(404, "not_found"), desk.script.whole]
+    code, _, err = desk()
+    assert code == 5
+    assert "out.jsonl has the 1 that came before, keep a copy: --force begins anew" in err
+
+
+def test_a_key_that_was_revoked_is_to_be_replaced(desk: Desk) -> None:
+    desk.script.faults = [desk.script.whole, desk.script.whole, problem(401, "invalid_key")]
+    code, _, err = desk()
+    assert code != 0
+    assert err.endswith("the same command goes on with it once HERDER_API_KEY is another key of ann\n")
 
 
 def test_another_accounts_batch_is_not_paid_again(desk: Desk) -> None:

@@ -14,7 +14,16 @@ from typing import Any
 
 import typer
 
-from llama_herder import Batch, Herder, HerderError, InvalidRequest, NotFound, RateLimited, Refusal
+from llama_herder import (
+    Batch,
+    Herder,
+    HerderError,
+    InvalidKey,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    Refusal,
+)
 from llama_herder._batch_calls import upload
 from llama_herder._core import one_line
 from llama_herder.cli import output
@@ -158,7 +167,12 @@ class BatchRun:
             raise output.CannotWrite(f"{error}; {batch_id} goes on: {_AGAIN}") from error
         except NotFound as error:
             self._check_account(begun)
-            error.detail += "; answers are kept for a while only: --force begins anew"
+            error.detail += (
+                f"; answers are kept for a while only. {_left(self._out, tally)}--force begins anew"
+            )
+            raise
+        except InvalidKey as error:
+            error.detail += f"; {_AGAIN} once HERDER_API_KEY is another key of {one_line(begun.account)}"
             raise
         except HerderError as error:
             error.detail += f"; {_AGAIN}"
@@ -173,6 +187,11 @@ class BatchRun:
             output.print_note(_bill(begun, tally))
         if begun.refused or tally.done != tally.by_status.get("succeeded", 0):
             raise typer.Exit(output.Exit.FAILED)
+
+
+def _left(out: Path, tally: Tally) -> str:
+    """What `--force` would throw away."""
+    return f"{out} has the {output.money(tally.done)} that came before, keep a copy: " if tally.done else ""
 
 
 def _refused(error: HerderError) -> bool:
