@@ -29,6 +29,7 @@ from herder.lifecycle import Status
 from herder.records import KeyRecord
 
 BATCHES_AT_ONCE = 4  # bodies in this process's memory, each of up to HERDER_BATCH_BYTES_MAX
+LOOKS_MAX = 20  # pages that one of another API is looked for in
 UPLOAD_S_MAX = 300.0  # one of them
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -153,18 +154,24 @@ async def listed(
 ) -> Batches:
     """The account's batches, newest first; without `eta_ms`, which each one alone has.
 
-    `data` has those that were made in OpenAI's words, in these.
+    `data` has those that were made in OpenAI's words, in these: of this page, or of the first one after it that has
+    any, since their clients stop at a page without. For a `cursor` it is not looked so far.
     """
-    herd = herd_of(request)
+    herd, show = herd_of(request), _others(request).shown
+    looks = LOOKS_MAX if cursor is None else 0
     if after is not None and cursor is None:
         cursor = await herd.batches.place(await _own(herd, key, after))
     records, rest = await herd.batches.batches(key.account, before=cursor, limit=limit)
-    theirs = [theirs for record in records if (theirs := _others(request).shown(record)) is not None]
+    theirs, more = [told for record in records if (told := show(record)) is not None], rest
+    while not theirs and more is not None and looks > 0:
+        looks -= 1
+        found, more = await herd.batches.batches(key.account, before=more, limit=limit)
+        theirs = [told for record in found if (told := show(record)) is not None]
     return Batches(
         batches=[Batch.model_validate(batch_fields(record, None)) for record in records],
         next=rest,
         data=theirs,
-        has_more=rest is not None,
+        has_more=more is not None,
     )
 
 

@@ -113,9 +113,18 @@ async def test_a_batch_is_cancelled_in_their_way_and_ours_in_ours(front: Front) 
 
 async def test_a_list_has_theirs_in_their_words_and_goes_on_after_one(front: Front) -> None:
     theirs = [(await batch(front, chat(name))).json()["id"] for name in "ab"]
-    ours = (await posted(front))["id"]
-    page = (await front.client.get("/v1/batches", params={"limit": 2})).json()
-    assert [each["id"] for each in page["batches"]] == [ours, theirs[1]]
+    for _ in range(3):
+        ours = (await posted(front))["id"]
+    page = (await front.client.get("/v1/batches", params={"limit": 1})).json()
+    assert ([each["id"] for each in page["batches"]], page["has_more"]) == ([ours], True)
+    assert [each["id"] for each in page["data"]] == [theirs[1]]
+    page = (await front.client.get("/v1/batches", params={"limit": 1, "cursor": page["next"]})).json()
+    assert page["data"] == []
+    page = (await front.client.get("/v1/batches", params={"limit": 4})).json()
+    assert [each["id"] for each in page["batches"]][::3] == [ours, theirs[1]]
+    page = (await front.client.get("/v1/batches", params={"after": ours, "limit": 3})).json()
+    assert [each["id"] for each in page["data"]] == [theirs[1]]
+    page = (await front.client.get("/v1/batches", params={"limit": 4})).json()
     assert ([each["id"] for each in page["data"]], page["has_more"]) == ([theirs[1]], True)
     rest = (await front.client.get("/v1/batches", params={"limit": 2, "after": theirs[1]})).json()
     assert ([each["id"] for each in rest["data"]], rest["has_more"]) == ([theirs[0]], False)
