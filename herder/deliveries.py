@@ -6,7 +6,7 @@ Beside the broker as the ledger is. Knows no HTTP, no arq, and not how a body is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from herder.broker import Broker
@@ -17,6 +17,7 @@ from herder.webhook_records import (
     Delivery,
     DeliveryStatus,
     Endpoint,
+    HeldBack,
     NewDelivery,
     delivery_record,
     endpoint_record,
@@ -28,6 +29,12 @@ DOWN_AFTER = (
 )
 PROBE_MS = 1_000  # at least, between a failure of a lane that is down and the next attempt: as long as it has been down
 PROBE_MAX_MS = 15_000  # at most
+# Attempts of one account at a time, wherever they go: a quarter of what one courier makes, so that an account whose
+# receivers all hang leaves the others three. It takes four such accounts to fill a courier.
+ACCOUNT_MAX = 25
+# Lanes that one claim looks at, however few it may hand out: each is looked at within (due lanes ÷ this) claims.
+LOOKED_MAX = 500
+SOON_MS = 2_000  # a courier looks each second: what has waited no longer than this is not held back
 SCAN_MAX = 5_000  # deliveries that one page of a filtered list looks at
 SCAN_STEP = 500
 
@@ -46,9 +53,13 @@ class Deliveries:
         down_after: int = DOWN_AFTER,
         probe_ms: int = PROBE_MS,
         probe_max_ms: int = PROBE_MAX_MS,
+        *,
+        account_max: int = ACCOUNT_MAX,
+        looked_max: int = LOOKED_MAX,
     ) -> None:
         self._broker = broker
         self._settings = broker.settings
+        self._account_max, self._looked_max = account_max, looked_max
         # How many attempts a lane may have at a time, and when.
         self._room = {
             "host_max": broker.settings.webhook_host_concurrency,
@@ -152,6 +163,9 @@ class Deliveries:
         arguments = {
             "limit": limit,
             **self._room,
+            "account_max": self._account_max,
+            "looked_max": self._looked_max,
+            "webhook_ttl_ms": self._settings.webhook_ttl_ms,
             "flight_ms": self._settings.webhook_timeout_ms + CLAIM_MARGIN_MS,
         }
         claimed = await self._broker.scripts.call("claim", arguments)
@@ -226,6 +240,21 @@ class Deliveries:
             looked += step
             if cursor is None or looked >= SCAN_MAX:
                 return found, cursor
+
+    async def held_back(self, found: Sequence[Delivery]) -> list[Delivery]:
+        """The same, each that waits saying why; one round trip for all."""
+        waiting = [one.delivery for one in found if one.next_ms is not None]
+        if not waiting:
+            return list(found)
+        arguments = {"deliveries": waiting, "soon_ms": SOON_MS, **self._room}
+        reply = await self._broker.scripts.call("held", arguments)
+        said = {name: (text_of(word), int(at)) for name, (word, at) in zip(waiting, reply, strict=True)}
+        told = []
+        for one in found:
+            word, at = said.get(one.delivery, ("", 0))
+            why = HeldBack(word) if word else None
+            told.append(replace(one, held_back=why, next_ms=at or one.next_ms))
+        return told
 
     async def _page(
         self, account: str, before: str | None, limit: int

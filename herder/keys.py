@@ -61,7 +61,10 @@ TABLE: dict[str, Key] = {
     "worker": Key("worker:{}", "hash", "ttl", "what a worker said of itself"),
     "waiting": Key("waiting", "zset", "live", "workers that wait for a model, by when they last said so"),
     "appointed": Key(
-        "appointed:{}", "hash", "ttl", "the model of a worker that was started without one, or why it has none"
+        "appointed:{}",
+        "hash",
+        "ttl",
+        "the model of a worker that was started without one, or why it has none",
     ),
     "worker_jobs": Key("worker-jobs:{}", "set", "live", "jobs a worker holds"),
     "leases": Key("leases", "zset", "live", "leased jobs by when the lease lapses"),
@@ -92,10 +95,19 @@ TABLE: dict[str, Key] = {
         "unwritten", "zset", "live", "deliveries without a body yet, by when it is to be made at the latest"
     ),
     "due_lanes": Key(
-        "due-lanes", "zset", "live", "lanes (account@host) by when something can next be done for them"
+        "due-lanes",
+        "zset",
+        "live",
+        "lanes (account@host/endpoint) by when something can next be done for them",
     ),
     "due": Key("due:{}", "zset", "live", "a lane's deliveries by when their next attempt is due"),
     "flights": Key("flights:{}", "zset", "live", "a lane's attempts under way by when they are given up"),
+    "flying": Key(
+        "flying:{}",
+        "zset",
+        "ttl",
+        "attempts under way of an account, or of account@host, by when they are given up",
+    ),
     "failures": Key(
         "failures:{}", "hash", "ttl", "how often in a row a lane failed, when last, and since when it is down"
     ),

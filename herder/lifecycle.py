@@ -98,6 +98,7 @@ OTHER_SCRIPTS: dict[str, str] = {
     "attempted": "record what came of an attempt to deliver",
     "write": "keep what a delivery says, ahead of its first attempt",
     "redeliver": "make an ended delivery due again",
+    "held": "read why deliveries wait whose time has come",
 }
 
 

@@ -116,14 +116,14 @@ def _delivery_of(callback: dict[str, str]) -> NewDelivery | None:
     """The delivery of a callback that somebody wants to hear of."""
     if "webhook_url" not in callback:
         return None
-    account, url = callback["account"], callback["webhook_url"]
+    account, url, endpoint = callback["account"], callback["webhook_url"], callback["endpoint"]
     subject = callback.get("job") or callback["batch"]
     return NewDelivery(
         id=delivery_id(subject),
         account=account,
-        endpoint=callback["endpoint"],
+        endpoint=endpoint,
         url=url,
-        lane=lane_of(account, url),
+        lane=lane_of(account, url, endpoint),
         type=f"{'job' if 'job' in callback else 'batch'}.{callback['status']}",
         subject=subject,
         at_ms=int(callback["at"]),

@@ -19,6 +19,13 @@ class DeliveryStatus(StrEnum):
     DEAD = "dead"
 
 
+class HeldBack(StrEnum):
+    """Why a delivery waits whose time has come: its endpoint is down, or others have all the places there are."""
+
+    ENDPOINT_DOWN = "endpoint_down"
+    BUSY = "busy"
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A webhook address of an account (a URL without its query) and the secrets that sign what goes there.
@@ -38,9 +45,12 @@ class Endpoint:
     created_ms: int
 
 
-def lane_of(account: str, url: str) -> str:
-    """Where a delivery waits its turn, `account@host:port`: one account's receivers are not in another's way."""
-    return f"{account}@{host_of(url)}"
+def lane_of(account: str, url: str, endpoint: str) -> str:
+    """Where a delivery waits its turn, `account@host:port/ep_…`: no endpoint is in another's way.
+
+    In records of earlier versions there is no endpoint in it; the scripts take both.
+    """
+    return f"{account}@{host_of(url)}/{endpoint}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,8 @@ class Delivery:
     """A webhook and what came of it. `tries` is the place in the schedule, `attempt` the fence, which only rises.
 
     `attempt` counts what was begun, so also what was lost with its courier. `body` is empty in lists,
-    and until it is written.
+    and until it is written. `held_back` is known where it was asked for; of an endpoint that is down, `next_ms` is then
+    when that is asked again.
     """
 
     delivery: str
@@ -85,6 +96,7 @@ class Delivery:
     last_status: int | None
     last_error: str | None
     ended_ms: int | None
+    held_back: HeldBack | None = None
 
 
 @dataclass(frozen=True)
@@ -139,4 +151,5 @@ def delivery_record(delivery: str, fields: dict[str, str]) -> Delivery:
         last_status=number("last_status"),
         last_error=fields.get("last_error") or None,
         ended_ms=number("ended_ms"),
+        held_back=None,
     )

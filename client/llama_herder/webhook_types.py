@@ -55,8 +55,9 @@ class DefaultWebhook(FromJson):
 class Delivery(FromJson):
     """A webhook and what came of it. `status` is pending, delivered or dead; `subject` the job or batch it tells of.
 
-    `last_status` and `last_error` are of the last attempt, `next_ms` is when the next is due. `body`, the JSON text
-    that is sent, is None in lists, and until it is made for the first attempt.
+    `last_status` and `last_error` are of the last attempt, `next_ms` is when the next is due. `held_back` is why
+    it waits though its time has come: None, `endpoint_down` (`next_ms` is when that is asked again), or `busy`. `body`,
+    the JSON text that is sent, is None in lists, and until it is made for the first attempt.
     """
 
     id: str = ""
@@ -72,4 +73,5 @@ class Delivery(FromJson):
     last_status: int | None = None
     last_error: str | None = None
     ended_ms: int | None = None
+    held_back: str | None = None
     body: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from herder.webhook_records import Delivery as DeliveryRecord
-from herder.webhook_records import DeliveryStatus
+from herder.webhook_records import DeliveryStatus, HeldBack
 from herder.webhook_records import Endpoint as EndpointRecord
 
 
@@ -51,7 +51,14 @@ class Delivery(BaseModel):
         description="those that were begun; one that its courier did not live to tell of may be made again as the same"
     )
     created_ms: int
-    next_ms: int | None = Field(description="when the next attempt is due, while it is pending")
+    next_ms: int | None = Field(
+        description="when the next attempt is due, while it is pending; where its endpoint is down, when that is "
+        "asked again, with the oldest that is due there"
+    )
+    held_back: HeldBack | None = Field(
+        description="why it waits though its time has come: `endpoint_down` (it has failed often in a row), `busy` (as "
+        "many attempts are under way as may be, at its host, of its account, or at the courier)"
+    )
     last_ms: int | None
     last_status: int | None
     last_error: str | None
@@ -95,6 +102,7 @@ def delivery_of(record: DeliveryRecord) -> Delivery:
         attempts=record.attempt,
         created_ms=record.created_ms,
         next_ms=record.next_ms,
+        held_back=record.held_back,
         last_ms=record.last_ms,
         last_status=record.last_status,
         last_error=record.last_error,

@@ -182,7 +182,7 @@ async def deliveries(
     """The account's webhooks, newest first, without their bodies. Ended ones are kept for HERDER_WEBHOOK_TTL_MS."""
     door = Door(herd_of(request).broker)
     found, after = await door.deliveries(key.account, status=status, before=cursor, limit=limit)
-    return Deliveries(deliveries=[delivery_of(record) for record in found], next=after)
+    return Deliveries(deliveries=[delivery_of(one) for one in await door.held_back(found)], next=after)
 
 
 @router.get(
@@ -227,4 +227,7 @@ async def _shown(herd: Herd, key: KeyRecord, endpoint: str) -> Endpoint:
 async def _own_delivery(herd: Herd, key: KeyRecord, delivery: str) -> DeliveryRecord:
     """The caller's delivery. Raises NotFound."""
     checked(delivery, "delivery", "msg", DELIVERY_ID_CHARS_MAX)
-    return owned(await Door(herd.broker).delivery(delivery), key, f"delivery {delivery}")
+    door = Door(herd.broker)
+    found = owned(await door.delivery(delivery), key, f"delivery {delivery}")
+    (told,) = await door.held_back([found])
+    return told

@@ -248,6 +248,18 @@ local function keep_body(delivery)
   return call('HSETNX', K.delivery(delivery), 'body', ARGV[4]) == 1
 end
 
+-- What a lane shares with others: its account's place at that host, and its account. The lanes of earlier versions are
+-- named after the former alone.
+local function scopes_of(lane) return string.match(lane, '^[^/]*'), string.match(lane, '^[^@]*') end
+
+-- An attempt is not under way any more, whatever came of it.
+local function land(lane, id)
+  local host, account = scopes_of(lane)
+  call('ZREM', K.flights(lane), id)
+  call('ZREM', K.flying(host), id)
+  call('ZREM', K.flying(account), id)
+end
+
 -- When a lane that has failed so often in a row, and is down until it succeeds, may be asked again; nil for the others.
 -- That is after as long as it had been down when it last failed, within bounds: so the pause doubles.
 local function down_until(lane)
@@ -257,7 +269,7 @@ local function down_until(lane)
   return last + math.max(A.probe_ms, math.min(last - (failed[3] or last), A.probe_max_ms))
 end
 
--- How many attempts may begin at a lane now. One that is down is asked once at a time, and not at once again.
+-- How many attempts may begin at a lane now, as far as it alone is concerned. One that is down is asked once at a time, and not at once again.
 local function room_of(lane)
   local under_way, again = call('ZCARD', K.flights(lane)), down_until(lane)
   if not again then return A.host_max - under_way end

@@ -1,6 +1,6 @@
 -- attempted: what came of one attempt to deliver, and (as the text) what it said, where it was the first: delivered, due again in `pause_ms`, or (without one) dead.
 -- One that comes late is taken as long as no other attempt was begun: nobody else knows better. Each is taken once.
--- Keys: delivery hash, flights and due zsets, failures hash, due_lanes, delivered, unwritten zsets, endpoint hash.
+-- Keys: delivery hash, flights, flying and due zsets, failures hash, due_lanes, delivered, unwritten zsets, endpoint hash.
 -- Replies: OK | STALE (another attempt is under way, or this one was told already: nothing written)
 
 local delivery = call('HMGET', K.delivery(A.delivery), 'status', 'attempt', 'told', 'lane', 'account', 'endpoint')
@@ -8,7 +8,7 @@ local lane = delivery[4]
 if delivery[1] ~= 'pending' or tonumber(delivery[2]) ~= A.attempt or tonumber(delivery[3]) == A.attempt then
   return 'STALE'
 end
-call('ZREM', K.flights(lane), A.delivery)
+land(lane, A.delivery)
 call('ZREM', K.due(lane), A.delivery)
 if ARGV[4] ~= '' then keep_body(A.delivery) end
 call('HINCRBY', K.delivery(A.delivery), 'tries', 1)

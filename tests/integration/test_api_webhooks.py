@@ -12,7 +12,7 @@ import pytest
 from herder.deliveries import Deliveries
 from herder.errors import SetupError
 from herder.settings import Settings
-from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery
+from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery, lane_of
 from tests.integration.api import Front, open_front, problem
 from tests.integration.post import for_webhooks
 
@@ -42,21 +42,23 @@ async def posted(front: Front, count: int, account: str = "alice") -> list[str]:
         (await broker.fetch(broker.redis.xadd(broker.keys("callbacks"), {"job": id_}))).decode()
         for id_ in ids
     ]
-    answered = [
-        (entry, NewDelivery(id_, account, endpoint, URL, "127.0.0.1:9", "job.succeeded", "job_1", 1))
-        for entry, id_ in zip(entries, ids, strict=True)
-    ]
-    assert await door.answer(answered) == (count, count)
+    lane, type_ = lane_of(account, URL, endpoint), "job.succeeded"
+    new = [NewDelivery(id_, account, endpoint, URL, lane, type_, "job_1", 1) for id_ in ids]
+    assert await door.answer(list(zip(entries, new, strict=True))) == (count, count)
     return ids
 
 
 async def end(front: Front, delivery: str, status: DeliveryStatus) -> None:
     """As a courier would; the receiver does not count as down, however much of the rest fails on the way."""
     door = Deliveries(front.herd.broker, down_after=1_000)
-    for claimed, attempt in await door.claim(100):
-        pause = None if claimed == delivery else 0
-        result = Attempted(claimed, attempt, status, pause_ms=pause, response_status=500)
-        await door.attempted(result, '{"a":1}')
+    claims: dict[str, int] = {}
+    while delivery not in claims:
+        claims = dict(await door.claim(100))
+        assert claims
+        for claimed, attempt in claims.items():
+            pause = None if claimed == delivery else 0
+            result = Attempted(claimed, attempt, status, pause_ms=pause, response_status=500)
+            await door.attempted(result, '{"a":1}')
 
 
 # --- webhook_url of a job --------------------------------------------------------------------------------

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from herder.broker import Broker
+from herder.clock import SimulatedClock
 from herder.courier import courier
+from herder.deliveries import DOWN_AFTER
 from herder.settings import Settings
 from llama_herder import AsyncHerder, Delivery
 from tests.integration.client_herd import Herd, Terminal, running
+from tests.integration.desk import DAY_MS, Desk
 from tests.integration.post import for_webhooks
 from tests.integration.receivers import receiver
 
@@ -144,3 +147,27 @@ async def test_what_was_given_up(herd: Herd, webhooks: Terminal, reachable: Sett
     assert (newer.id in page.out, older.id in page.out) == (True, False)
     assert page.err.startswith("more: herder webhooks deliveries --status dead --limit 1 --cursor ")
     assert older.id in (await webhooks(*page.err.split()[2:])).out
+
+
+async def test_what_waits_says_why(herd: Herd, webhooks: Terminal) -> None:
+    desk = Desk(herd.ring.broker, SimulatedClock())
+    ids = await desk.post("a", 2 * DOWN_AFTER, account="ann", path="hook")
+    down = 0
+    while down < DOWN_AFTER:
+        for claimed, attempt in await desk.claim():
+            assert await desk.tell(claimed, attempt, DAY_MS)
+            down += 1
+    failures = desk.broker.keys("failures", "ann@a:80/ep_hook")
+    await desk.broker.fetch(
+        desk.broker.redis.hset(failures, "down_ms", 1)
+    )  # for so long: it is not asked soon
+    found = (await told(webhooks, "deliveries", "--limit", "100"))["deliveries"]
+    listed = {one["id"]: one["held_back"] for one in found}
+    assert set(listed.values()) == {None, "endpoint_down"}
+    waiting = next(id_ for id_ in ids if listed[id_])
+    assert "endpoint down" in (await webhooks("webhooks", "deliveries")).out
+    assert "endpoint down" in (await webhooks("webhooks", "delivery", waiting)).out
+    async with AsyncHerder(herd.url, herd.key) as herder:
+        shown = await herder.webhooks.delivery(waiting)
+        assert (shown.held_back, shown.next_ms) == ("endpoint_down", shown.raw["next_ms"])
+        assert (shown.next_ms or 0) > shown.created_ms

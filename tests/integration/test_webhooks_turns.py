@@ -1,64 +1,17 @@
-"""Who is tried next: hosts, their turns and limits, and attempts that nobody answered for; time stands still."""
+"""Who is tried next: endpoints, their turns and limits, and attempts that nobody answered for; time stands still."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
 from herder.broker import Broker
 from herder.clock import SimulatedClock
-from herder.deliveries import CLAIM_MARGIN_MS, DOWN_AFTER, PROBE_MAX_MS, PROBE_MS, Deliveries
+from herder.deliveries import DOWN_AFTER, PROBE_MAX_MS, PROBE_MS
 from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery
+from tests.integration.desk import DAY_MS, HOST_MAX, Desk
 from tests.integration.ring import Ring
-
-HOST_MAX = 8  # the default
-DAY_MS = 86_400_000
-_numbers = count()
-
-
-class Desk:
-    """Deliveries by host, posted and claimed by hand."""
-
-    def __init__(self, broker: Broker, clock: SimulatedClock) -> None:
-        self.broker, self.clock, self.door = broker, clock, Deliveries(broker)
-
-    async def post(self, host: str, times: int = 1, account: str = "alice") -> list[str]:
-        """So many deliveries to a host, due now."""
-        ids = [f"msg_{host}{next(_numbers):05}" for _ in range(times)]
-        answered = []
-        for id_ in ids:
-            entry = await self.broker.fetch(
-                self.broker.redis.xadd(self.broker.keys("callbacks"), {"job": id_})
-            )
-            new = NewDelivery(
-                id_, account, "ep_1", f"http://{host}/", f"{account}@{host}", "job.succeeded", "job_1", 1
-            )
-            answered.append((entry.decode(), new))
-        assert await self.door.answer(answered) == (times, times)
-        return ids
-
-    async def claim(self, limit: int = 100) -> list[tuple[str, int]]:
-        return await self.door.claim(limit)
-
-    async def hosts(self, limit: int) -> Counter[str]:
-        """Whose attempts a claim gives."""
-        return Counter(id_.removeprefix("msg_")[0] for id_, _ in await self.claim(limit))
-
-    async def tell(self, id_: str, attempt: int, pause_ms: int | None = None) -> bool:
-        """What came of an attempt: again after a pause, or dead."""
-        return await self.door.attempted(
-            Attempted(id_, attempt, DeliveryStatus.DEAD, pause_ms=pause_ms, error="no")
-        )
-
-    def later(self, ms: int) -> None:
-        self.clock.advance(ms)
-
-    @property
-    def flight_ms(self) -> int:
-        return self.broker.settings.webhook_timeout_ms + CLAIM_MARGIN_MS
 
 
 @pytest.fixture
@@ -228,7 +181,7 @@ async def test_a_redelivery_whose_last_answer_is_repeated_is_not_over(desk: Desk
 
 async def test_a_callback_that_was_taken_is_not_posted_again(desk: Desk) -> None:
     entry = await desk.broker.fetch(desk.broker.redis.xadd(desk.broker.keys("callbacks"), {"job": "x"}))
-    new = NewDelivery("msg_1", "alice", "ep_1", "http://a/", "alice@a", "job.succeeded", "job_1", 7)
+    new = NewDelivery("msg_1", "alice", "ep_1", "http://a/", "alice@a:80", "job.succeeded", "job_1", 7)
     assert await desk.door.answer([(entry.decode(), new)]) == (1, 1)
     await desk.claim()
     assert await desk.door.answer([(entry.decode(), replace(new, at_ms=8))]) == (0, 0)
@@ -242,7 +195,8 @@ async def test_nothing_is_left_of_a_host_that_has_nothing_left(desk: Desk) -> No
     for id_, attempt in await desk.claim():
         await desk.tell(id_, attempt)
     keys = desk.broker.keys
-    names = [keys("due", "alice@a"), keys("flights", "alice@a"), keys("due_lanes")]
+    names = [keys("due", "alice@a:80"), keys("flights", "alice@a:80"), keys("due_lanes")]
+    names += [keys("flying", "alice@a:80"), keys("flying", "alice")]
     assert await desk.broker.fetch(desk.broker.redis.exists(*names)) == 0
     desk.later(desk.broker.settings.webhook_ttl_ms + 1)
     await desk.broker.sweep()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from herder.errors import Conflict, NotFound
 from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery, lane_of
 from tests.simulation.states import Violation, expect
+from tests.simulation.webhook_reference import PROBE_MAX_MS
 from tests.simulation.world import ACCOUNTS, World
 
 LOST_REPLIES = 0.1
@@ -26,7 +27,7 @@ async def collect_some(world: World, limit: int, *, dies: bool) -> None:
     entries = await world.broker.callbacks(limit)
     told = list(reference.callbacks)[:limit]
     expect([fields for _, fields in entries], [one.fields() for one in told], "callbacks")
-    answered = [(entry, _delivery(fields)) for entry, (_, fields) in zip(
+    answered = [(entry, _delivery(world, fields)) for entry, (_, fields) in zip(
         [name for name, _ in entries], entries, strict=True)]  # fmt: skip
     if dies or not answered:
         world.count("couriers that die with callbacks in hand")
@@ -47,18 +48,18 @@ async def collect_some(world: World, limit: int, *, dies: bool) -> None:
     world.answers.append(answered)
 
 
-def _delivery(fields: dict[str, str]) -> NewDelivery | None:
-    """The webhook for a callback, where somebody wants to hear of it."""
+def _delivery(world: World, fields: dict[str, str]) -> NewDelivery | None:
+    """The webhook for a callback, where somebody wants to hear of it; at times in the lane of an earlier version."""
     if "webhook_url" not in fields:
         return None
     kind = "batch" if "batch" in fields else "job"
-    subject = fields[kind]
+    subject, lane = fields[kind], lane_of(fields["account"], fields["webhook_url"], fields["endpoint"])
     return NewDelivery(
         id="msg_" + subject.partition("_")[2],
         account=fields["account"],
         endpoint=fields["endpoint"],
         url=fields["webhook_url"],
-        lane=lane_of(fields["account"], fields["webhook_url"]),
+        lane=lane.partition("/")[0] if world.chance(0.1) else lane,
         type=f"{kind}.{fields['status']}",
         subject=subject,
         at_ms=int(fields["at"]),
@@ -91,14 +92,18 @@ async def claim_some(world: World, limit: int, *, dies: bool) -> None:
     world.tick()
     waited = await _turns(world)
     turns = list(waited)
-    predicted = world.reference.webhooks.claim(limit, turns)
+    predicted, looked = world.reference.webhooks.claim(limit, turns)
     claimed = await world.deliveries.claim(limit)
-    served = turns[:limit]
-    passed = [lane for lane in turns[limit:] if waited[lane] < world.reference.now]
-    waiting = list(await _turns(world))
-    if waiting[: len(passed)] != passed:
-        raise Violation(f"of {turns} {served} were served, and next come {waiting}")
-    world.count("lanes that wait for their turn" if passed else "-")
+    unseen = [lane for lane in turns[looked:] if waited[lane] < world.reference.now]
+    after = await _turns(world)
+    waiting = list(after)
+    if waiting[: len(unseen)] != unseen:
+        raise Violation(f"of {turns} {looked} were looked at, and next come {waiting}")
+    if any(at < world.reference.now for at in list(after.values())[len(unseen) :]):
+        raise Violation(
+            f"of {turns} {looked} were looked at, and not all of them are behind {unseen}: {waiting}"
+        )
+    world.count("lanes that wait for their turn" if unseen else "-")
     world.note(f"claim {limit} dies={dies}: {claimed}", *(name for name, _ in claimed))
     expect(claimed, predicted, "attempts claimed")
     if claimed:
@@ -136,6 +141,28 @@ async def answer(world: World) -> None:
     await answer_for(world, name, attempt, rng.choices(("ok", "retry", "gone", "off"), weights)[0])
 
 
+async def fail(world: World) -> None:
+    """A receiver fails for a while; its owner asks again and again, and couriers as soon as they may."""
+    webhooks = world.reference.webhooks
+    if not webhooks.deliveries:
+        return
+    lane = webhooks.deliveries[world.rng.choice(sorted(webhooks.deliveries))].new.lane
+    for _ in range(world.rng.randint(1, 10)):
+        over = [(n, d) for n, d in webhooks.deliveries.items() if d.new.lane == lane and not d.pending]
+        for name, delivery in over[:2]:
+            await redeliver_for(world, delivery.new.account, name)
+        wait_ms = webhooks.lanes().get(lane, 0) - world.reference.now
+        if wait_ms > PROBE_MAX_MS:
+            return
+        world.clock.advance(max(0, wait_ms))
+        await claim_some(world, 4, dies=False)
+        await read(world)
+        tried = [pair for pair in world.attempts if webhooks.deliveries[pair[0]].new.lane == lane]
+        for pair in tried:
+            world.attempts.remove(pair)
+            await answer_for(world, *pair, "retry")
+
+
 async def answer_for(world: World, name: str, attempt: int, outcome: str) -> None:
     """Answer for one attempt; a failed one is due again, as long as the schedule goes on."""
     webhooks, schedule = world.reference.webhooks, world.broker.settings.webhook_schedule_s
@@ -164,6 +191,22 @@ async def answer_for(world: World, name: str, attempt: int, outcome: str) -> Non
         world.count("endpoints off after 410")
 
 
+async def read(world: World) -> None:
+    """An owner asks why deliveries wait: a few that may have ended, or have gone."""
+    rng, known = world.rng, world.reference.webhooks
+    names = rng.sample(list(known.deliveries), min(3, len(known.deliveries)))
+    names += [name for name, delivery in known.deliveries.items() if delivery.pending][:3]
+    names += [name for name in known.deliveries if known.held_back(name)[0]][:3]  # there are few
+    found = [one for name in names if (one := await world.deliveries.delivery(name)) is not None]
+    if all(one.next_ms is None for one in found):
+        return
+    world.tick()
+    told = [(one.held_back, one.next_ms) for one in await world.deliveries.held_back(found)]
+    for why, _ in told:
+        world.count(f"held back: {why.value}" if why else "-")
+    expect(told, [known.held_back(name) for name in names], f"why {names} wait")
+
+
 async def redeliver(world: World) -> None:
     """An owner asks for a webhook again; it may be pending, gone, or another's."""
     rng, known = world.rng, world.reference.webhooks.deliveries
@@ -171,7 +214,21 @@ async def redeliver(world: World) -> None:
     pool = over if over and world.chance(0.7) else list(known)
     name = rng.choice(pool) if pool and world.chance(0.95) else "msg_0"
     owner = known[name].new.account if name in known else "ann"
-    account = owner if world.chance(0.9) else rng.choice(ACCOUNTS)
+    await redeliver_for(world, owner if world.chance(0.9) else rng.choice(ACCOUNTS), name)
+
+
+async def redeliver_all(world: World) -> None:
+    """An owner asks for everything again, and couriers take what they may: more than there is room for."""
+    known = world.reference.webhooks.deliveries
+    account = world.rng.choice(ACCOUNTS)
+    for name in [name for name, d in known.items() if d.new.account == account and not d.pending][:8]:
+        await redeliver_for(world, account, name)
+    for _ in range(world.rng.randint(0, 3)):
+        await claim(world)
+
+
+async def redeliver_for(world: World, account: str, name: str) -> None:
+    """Ask for one again, and compare."""
     world.tick()
     word = world.reference.webhooks.redeliver(account, name)
     said = "OK"

@@ -49,6 +49,9 @@ OPERATIONS: dict[Operation, int] = {
     couriers.write: 1,
     couriers.answer: 12,
     couriers.redeliver: 2,
+    couriers.redeliver_all: 1,
+    couriers.fail: 1,
+    couriers.read: 3,
 }
 
 # What a seed has more of, or less, by module: a bit of everything seldom goes far in any direction. Seeds take turns.
@@ -91,7 +94,8 @@ EXPECTED = (
     "batch purged in steps", "batch forgotten",
     "default set", "default taken away", "callbacks answered for twice", "couriers that die with callbacks in hand",
     "attempts claimed", "couriers that die with attempts in hand", "attempts given up", "a full lane",
-    "a lane that is down", "lanes that are up again",
+    "a lane that is down", "lanes that are up again", "a full host", "a full account",
+    "held back: endpoint_down", "held back: busy",
     "lanes that wait for their turn", "late answers that count", "bodies written: True", "bodies written: False",
     "pending after an attempt", "delivered after an attempt", "dead after an attempt", "endpoints off after 410",
     "delivery forgotten",

@@ -164,6 +164,10 @@ class Delivery:
         """There will be another attempt."""
         return self.status is DeliveryStatus.PENDING
 
+    def flying(self, now: int) -> bool:
+        """Whether an attempt is under way that is not to be given up yet."""
+        return self.flight_ms is not None and self.flight_ms > now
+
     def late(self, attempt: int) -> bool:
         """Whether this attempt was given up, and no other has been begun: its answer still counts."""
         given_up = self.pending and self.flight_ms is None and self.attempt == attempt

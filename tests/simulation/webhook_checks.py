@@ -1,4 +1,4 @@
-"""Deliveries in Redis beside the reference: each pending one in one place, no lane with more attempts than it may."""
+"""Deliveries in Redis beside the reference: each pending one in one place, nobody with more attempts than may be."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 from herder.webhook_records import Delivery as Record
 from herder.webhook_records import delivery_record
-from tests.simulation.endpoints import LANES
 from tests.simulation.states import Delivery, Endpoint, Violation, expect
-from tests.simulation.webhook_reference import WebhookReference
+from tests.simulation.webhook_reference import ACCOUNT_MAX, Scope, WebhookReference, scopes_of
 from tests.simulation.world import Look, World
 
 
@@ -18,8 +17,12 @@ def look(world: World) -> Look:
     commands = [
         ["ZRANGE", keys(zset), "0", "-1", "WITHSCORES"] for zset in ("due_lanes", "delivered", "unwritten")
     ]
-    for lane in LANES:
+    every = [delivery.new for delivery in reference.deliveries.values()]
+    lanes = list(dict.fromkeys(new.lane for new in every))
+    scopes = list(dict.fromkeys(scope for new in every for scope in scopes_of(new)))
+    for lane in lanes:
         commands += [["ZRANGE", keys(zset, lane), "0", "-1", "WITHSCORES"] for zset in ("due", "flights")]
+    commands += [["ZRANGE", keys("flying", "@".join(scope)), "0", "-1", "WITHSCORES"] for scope in scopes]
     touched = [name for name in dict.fromkeys(world.touched) if name in reference.deliveries]
     zsets = len(commands)
     commands += [["HGETALL", keys("delivery", name)] for name in touched]
@@ -29,7 +32,9 @@ def look(world: World) -> Look:
         _check_turns(turns, reference.lanes(), world.reference.now)
         expect(ended, {entry: at for at, entry in reference.ended()}, "deliveries that are over")
         expect(unwritten, reference.unwritten(), "deliveries without a body")
-        _check_places(reference, places)
+        _check_places(reference, lanes, places[: 2 * len(lanes)])
+        for scope, flying in zip(scopes, places[2 * len(lanes) :], strict=True):
+            _check_flying(reference, scope, flying, world.reference.now)
         for name, rows in zip(touched, said[zsets:], strict=True):
             fields = {key.decode(): text.decode() for key, text in zip(rows[::2], rows[1::2], strict=True)}
             expect(delivery_record(name, fields), _record(name, reference.deliveries[name]), name)
@@ -37,10 +42,10 @@ def look(world: World) -> Look:
     return commands, compare
 
 
-def _check_places(reference: WebhookReference, places: list[dict[str, int]]) -> None:
+def _check_places(reference: WebhookReference, lanes: list[str], places: list[dict[str, int]]) -> None:
     """Each pending delivery is due or on its way, and of each lane no more are on their way than may be."""
     pending: list[str] = []
-    for lane, due, flights in zip(LANES, places[::2], places[1::2], strict=True):
+    for lane, due, flights in zip(lanes, places[::2], places[1::2], strict=True):
         on_the_way = {name: d.flight_ms for name, d in reference.flights(lane).items()}
         expect(due, {name: d.due_ms for name, d in reference.due(lane).items()}, f"due at {lane}")
         expect(flights, on_the_way, f"on the way to {lane}")
@@ -48,6 +53,15 @@ def _check_places(reference: WebhookReference, places: list[dict[str, int]]) -> 
         pending += [*due, *flights]
     live = [name for name, delivery in reference.deliveries.items() if delivery.pending]
     expect(sorted(pending), sorted(live), "pending deliveries, each in one place")
+
+
+def _check_flying(reference: WebhookReference, scope: Scope, flying: dict[str, int], now: int) -> None:
+    """A host or an account has just the attempts that are under way, and some that are to be given up; not too many."""
+    live = {name: at for name, at in flying.items() if at > now}
+    expect(live, reference.flying(scope), f"under way of {scope}")
+    expect(len(live) <= (reference.host_max if len(scope) == 2 else ACCOUNT_MAX), True, f"room of {scope}")
+    given_up = [name for name in flying if name not in live and reference.deliveries[name].flight_ms is None]
+    expect(given_up, [], f"still counted of {scope}")
 
 
 def _check_turns(turns: dict[str, int], lanes: dict[str, int], now: int) -> None:

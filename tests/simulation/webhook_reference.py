@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from herder.deliveries import CLAIM_MARGIN_MS
+from herder.addresses import host_of
+from herder.deliveries import CLAIM_MARGIN_MS, SOON_MS
 from herder.protocol import Webhook
 from herder.settings import Settings
-from herder.webhook_records import Attempted, DeliveryStatus, NewDelivery
+from herder.webhook_records import Attempted, DeliveryStatus, HeldBack, NewDelivery
 from tests.simulation.states import Delivery, Endpoint, expect
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ OLD_SECRETS_MAX = 3
 DOWN_AFTER = 3  # far below the default, so that seeds come to it
 PROBE_MS = 5_000  # above it, so that much happens meanwhile
 PROBE_MAX_MS = 20_000
+ACCOUNT_MAX = 3  # one more than of a host
+LOOKED_MAX = 5
+
+
+Scope = tuple[str, ...]  # an account, or an account and a host
+
+
+def scopes_of(new: NewDelivery) -> tuple[Scope, Scope]:
+    """What a delivery shares with others: its account's place at its host, and its account."""
+    return (new.account, host_of(new.url)), (new.account,)
 
 
 class WebhookReference:
@@ -119,35 +130,78 @@ class WebhookReference:
         """A lane's deliveries with an attempt under way."""
         return {n: d for n, d in self.deliveries.items() if d.new.lane == lane and d.flight_ms is not None}
 
-    def claim(self, limit: int, turns: Sequence[str]) -> list[tuple[str, int]]:
-        """Which attempts are handed out to the lanes of `turns`, all that are due, in their order.
+    def flying(self, scope: Scope) -> dict[str, int]:
+        """Attempts of a host or an account that are under way, and when each is given up."""
+        return {
+            name: d.flight_ms
+            for name, d in self.deliveries.items()
+            if d.flight_ms is not None and d.flight_ms > self._all.now and scope in scopes_of(d.new)
+        }
 
-        As many have a turn as there are attempts to be had, and these are shared out; in a lane's share comes first
-        what is due longest.
+    def claim(self, limit: int, turns: Sequence[str]) -> tuple[list[tuple[str, int]], int]:
+        """Which attempts are handed out to the lanes of `turns`, all that are due, in their order; and at how many of
+        these lanes was looked.
+
+        Each lane with room gets one, until there are none left; what is left then is shared out. In a lane's share
+        comes first what is due longest.
         """
         now, counts = self._all.now, self._all.counts
-        expect(
-            sorted(turns),
-            sorted(lane for lane, at in self.lanes().items() if at <= now),
-            "lanes that are due",
-        )
+        at = sorted(lane for lane, at in self.lanes().items() if at <= now)
+        expect(sorted(turns), at, "lanes that are due")
+        flying: Counter[Scope] = Counter()
+        for delivery in self.deliveries.values():
+            flying.update(scope for scope in scopes_of(delivery.new) if delivery.flying(now))
+        ready: list[tuple[Scope, Scope, list[str]]] = []
+        looked = 0
+        for lane in turns[:LOOKED_MAX]:
+            if len(ready) == limit:
+                break
+            looked += 1
+            host, account = scopes_of(next(d.new for d in self.deliveries.values() if d.new.lane == lane))
+            if flying[host] >= self.host_max or flying[account] >= ACCOUNT_MAX:
+                counts["a full host" if flying[host] >= self.host_max else "a full account"] += 1
+                continue
+            if due := self._ready(lane):
+                flying.update((host, account))
+                ready.append((host, account, due))
         claimed: list[tuple[str, int]] = []
-        served = turns[:limit]
-        for lane in served:
-            for delivery in self.flights(lane).values():
-                if delivery.flight_ms is not None and delivery.flight_ms <= now:
-                    delivery.flight_ms, delivery.due_ms = None, now
-                    counts["attempts given up"] += 1
-            due = sorted((d.due_ms, name) for name, d in self.due(lane).items() if (d.due_ms or 0) <= now)
-            room = self.room(lane)
-            counts["a full lane"] += len(due) > room
-            counts["a lane that is down"] += bool(due) and self.failures[lane] >= DOWN_AFTER
-            for _, name in due[: min(room, limit // len(served))]:
-                delivery = self.deliveries[name]
-                delivery.due_ms, delivery.flight_ms = None, now + self.flight_ms
-                delivery.attempt += 1
-                claimed.append((name, delivery.attempt))
-        return claimed
+        for host, account, due in ready:
+            left = min(self.host_max - flying[host], ACCOUNT_MAX - flying[account])
+            more = min(len(due) - 1, limit // len(ready) - 1, left)
+            flying.update({host: more, account: more})
+            claimed += [self._begun(name) for name in due[: 1 + more]]
+        return claimed, looked
+
+    def _ready(self, lane: str) -> list[str]:
+        """What may begin at a lane whose turn it is; what nobody answered for is due again."""
+        now, counts = self._all.now, self._all.counts
+        for delivery in self.flights(lane).values():
+            if not delivery.flying(now):
+                delivery.flight_ms, delivery.due_ms = None, now
+                counts["attempts given up"] += 1
+        due = sorted((d.due_ms, name) for name, d in self.due(lane).items() if (d.due_ms or 0) <= now)
+        room = self.room(lane)
+        counts["a full lane"] += len(due) > room
+        counts["a lane that is down"] += bool(due) and self.failures[lane] >= DOWN_AFTER
+        return [name for _, name in due[:room]]
+
+    def _begun(self, name: str) -> tuple[str, int]:
+        delivery = self.deliveries[name]
+        delivery.due_ms, delivery.flight_ms = None, self._all.now + self.flight_ms
+        delivery.attempt += 1
+        return name, delivery.attempt
+
+    def held_back(self, name: str) -> tuple[HeldBack | None, int | None]:
+        """Why a delivery waits whose time has come, and when it is shown to be tried."""
+        now, delivery = self._all.now, self.deliveries[name]
+        due, lane = delivery.next_ms, delivery.new.lane
+        if due is None or due > now or delivery.flying(now):
+            return None, due
+        if (again := self.again_ms(lane)) is not None:
+            asked = max((d.flight_ms or 0 for d in self.flights(lane).values()), default=0)
+            if again > now or asked > now:
+                return HeldBack.ENDPOINT_DOWN, again if again > now else asked
+        return (HeldBack.BUSY if due + SOON_MS <= now else None), due
 
     def unwritten(self) -> dict[str, int]:
         """Deliveries without a body, and when it is to be made at the latest."""

@@ -22,7 +22,13 @@ from herder.protocol import Ask, Chunk, Lease, ModelCard, Settlement, WorkerStat
 from herder.webhook_records import NewDelivery
 from tests.simulation.reference import Reference
 from tests.simulation.states import Account
-from tests.simulation.webhook_reference import DOWN_AFTER, PROBE_MAX_MS, PROBE_MS
+from tests.simulation.webhook_reference import (
+    ACCOUNT_MAX,
+    DOWN_AFTER,
+    LOOKED_MAX,
+    PROBE_MAX_MS,
+    PROBE_MS,
+)
 
 MODEL = "toy"
 CARD = ModelCard(MODEL, 4_096, 512, 16, None, "<s>", "</s>", adds_bos=True)
@@ -122,7 +128,9 @@ class World:
         self.rng = random.Random(seed)
         self.batches, self.deliveries = (
             Batches(broker),
-            Deliveries(broker, DOWN_AFTER, PROBE_MS, PROBE_MAX_MS),
+            Deliveries(
+                broker, DOWN_AFTER, PROBE_MS, PROBE_MAX_MS, account_max=ACCOUNT_MAX, looked_max=LOOKED_MAX
+            ),
         )
         self.reference = Reference(broker.settings)
         self.workers = {name: Worker(name, *size) for name, size in WORKERS.items()}

@@ -159,15 +159,20 @@ def deliveries(
 
 
 def _print_deliveries(found: Page[Delivery]) -> None:
-    head = ("delivery", "of", "subject", "status", "attempts", "last", "next", "url")
+    head = ("delivery", "of", "subject", "status", "attempts", "last", "next", "held back", "url")
     rows = [
         (
             *(d.id, d.type, d.subject, d.status, d.attempts),
-            *(d.last_error or d.last_status, output.moment(d.next_ms), d.url),
+            *(d.last_error or d.last_status, output.moment(d.next_ms), _held(d), d.url),
         )
         for d in found
     ]
     output.print_table(head, rows, none="no deliveries")
+
+
+def _held(found: Delivery) -> str | None:
+    """Why it waits though its time has come."""
+    return found.held_back.replace("_", " ") if found.held_back else None
 
 
 def _of_delivery(name: str, about: str, act: Callable[[Webhooks, str], Delivery]) -> None:
@@ -219,6 +224,7 @@ def _print_delivery(found: Delivery, as_json: bool) -> None:
             "last error": found.last_error,
             "last attempt": output.moment(found.last_ms),
             "next attempt": output.moment(found.next_ms),
+            "held back": _held(found),
             "ended": output.moment(found.ended_ms),
         }
     )
