@@ -38,7 +38,10 @@ TABLE: dict[str, Key] = {
     "account_keys": Key("account-keys:{}", "hash", "permanent", "key id → HMAC"),
     "account_jobs": Key("account-jobs:{}", "zset", "permanent", "job ids by sequence number"),
     "account_ao": Key(
-        "account-ao:{}", "zset", "permanent", "those that came in AO messages, until some time after they are gone"
+        "account-ao:{}",
+        "zset",
+        "permanent",
+        "those that came in AO messages, until some time after they are gone",
     ),
     "deposits": Key("deposits:{}", "hash", "permanent", "deposit id → amount, so that a deposit counts once"),
     "ledger": Key("ledger:{}", "stream", "permanent", "the account's postings"),
