@@ -43,8 +43,8 @@ class Ask:
     the prompt's longer and longer beginnings, by which a worker that still holds one is found; `marks` is how reasoning
     is told from the rest of the answer, as `reasoning` writes it. With `presence_ms` the caller cannot come back: where
     no herder says for so long that they still wait (`Broker.present`), the job is cancelled. 0: it runs all the same.
-    `run` is the run of a module that it belongs to, as `herder.api.runs` writes it; `ao` the reference of the AO message
-    that it came in, which is answered with another one.
+    `run` is the run of a module that it belongs to, as `herder.api.runs` writes it; `ao` the reference of the AO
+    message that it came in, which is answered with another one.
     """
 
     job_id: str

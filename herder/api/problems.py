@@ -66,7 +66,10 @@ _WORDS = (
     (r"^Input should be a valid integer.*$", "must be a whole number"),
     (r"^Input should be a valid boolean.*$", "must be true or false"),
     (r"^Input should be a valid (string|list|number)$", r"must be a \1"),
-    (r"^String should match pattern '\^\[0-9\]\{1,19\}-.*$", "must be the id of an event: two numbers and a dash"),
+    (
+        r"^String should match pattern '\^\[0-9\]\{1,19\}-.*$",
+        "must be the id of an event: two numbers and a dash",
+    ),
     (r"^Input should be ", "must be "),
     (r"^String should (match|have) ", r"must \1 "),
     (r"^Field required$", "is required"),

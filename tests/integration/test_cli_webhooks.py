@@ -158,9 +158,8 @@ async def test_what_waits_says_why(herd: Herd, webhooks: Terminal) -> None:
             assert await desk.tell(claimed, attempt, DAY_MS)
             down += 1
     failures = desk.broker.keys("failures", "ann@a:80/ep_hook")
-    await desk.broker.fetch(
-        desk.broker.redis.hset(failures, "down_ms", 1)
-    )  # for so long: it is not asked soon
+    # For so long: it is not asked soon.
+    await desk.broker.fetch(desk.broker.redis.hset(failures, "down_ms", "1"))
     found = (await told(webhooks, "deliveries", "--limit", "100"))["deliveries"]
     listed = {one["id"]: one["held_back"] for one in found}
     assert set(listed.values()) == {None, "endpoint_down"}

@@ -113,8 +113,7 @@ async def test_a_batch_is_cancelled_in_their_way_and_ours_in_ours(front: Front) 
 
 async def test_a_list_has_theirs_in_their_words_and_goes_on_after_one(front: Front) -> None:
     theirs = [(await batch(front, chat(name))).json()["id"] for name in "ab"]
-    for _ in range(3):
-        ours = (await posted(front))["id"]
+    *_, ours = [(await posted(front))["id"] for _ in range(3)]
     page = (await front.client.get("/v1/batches", params={"limit": 1})).json()
     assert ([each["id"] for each in page["batches"]], page["has_more"]) == ([ours], True)
     assert [each["id"] for each in page["data"]] == [theirs[1]]

@@ -15,8 +15,8 @@ CLI = CLIENT + "cli/"
 LEAVES = frozenset({
     "brief", "choices", "protocol", "lifecycle", "pricing", "errors", "settings", "clock", "keys",
     "scripts", "broker", "replies", "reads", "records", "doorbell", "ledger", "prompts", "reasoning", "logs",
-    "schema_tree", "schema_numbers", "pieces", "gpus", "templates", "child", "broker_settings", "dialect_settings", "line", "sources",
-    "waiting",
+    "schema_tree", "schema_numbers", "pieces", "gpus", "templates", "child", "broker_settings",
+    "dialect_settings", "line", "sources", "waiting",
 })  # fmt: skip
 
 NOT_FOR_CLIENTS = frozenset(
