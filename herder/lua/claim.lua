@@ -9,10 +9,12 @@
 
 -- How many attempts may still begin at a host or an account: read once, then counted down.
 local left = {}
-local function look(scope, most)
-  if left[scope] then return end
-  call('ZREMRANGEBYSCORE', K.flying(scope), '-inf', NOW)
-  left[scope] = most - call('ZCARD', K.flying(scope))
+local function left_of(scope, most)
+  if not left[scope] then
+    call('ZREMRANGEBYSCORE', K.flying(scope), '-inf', NOW)
+    left[scope] = most - call('ZCARD', K.flying(scope))
+  end
+  return left[scope]
 end
 
 local function take(host, account, count)
@@ -24,9 +26,7 @@ end
 local ready, passed = {}, {}
 for _, lane in ipairs(call('ZRANGEBYSCORE', K.due_lanes(), '-inf', NOW, 'LIMIT', 0, A.looked_max)) do
   local host, account = scopes_of(lane)
-  look(host, A.host_max)
-  look(account, A.account_max)
-  if math.min(left[host], left[account]) <= 0 then
+  if left_of(account, A.account_max) <= 0 or left_of(host, A.host_max) <= 0 then
     passed[#passed + 1] = AT
     passed[#passed + 1] = lane
   else

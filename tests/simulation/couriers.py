@@ -157,7 +157,8 @@ async def fail(world: World) -> None:
         world.clock.advance(max(0, wait_ms))
         await claim_some(world, 4, dies=False)
         await read(world)
-        tried = [pair for pair in world.attempts if webhooks.deliveries[pair[0]].new.lane == lane]
+        known = {name for name, delivery in webhooks.deliveries.items() if delivery.new.lane == lane}
+        tried = [pair for pair in world.attempts if pair[0] in known]
         for pair in tried:
             world.attempts.remove(pair)
             await answer_for(world, *pair, "retry")
