@@ -131,8 +131,15 @@ async def result_lines(herd: Herd, batch: str, cursor: int, *, follow: bool) -> 
 class ResultsResponse(StreamingResponse):
     """Sends the pages; takes the room of one stream, and is cut where its reader takes nothing for too long."""
 
-    def __init__(self, request: Request, herd: Herd, pages: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(pages, media_type=MEDIA_TYPE)
+    def __init__(
+        self,
+        request: Request,
+        herd: Herd,
+        pages: AsyncGenerator[bytes, None],
+        headers: dict[str, str] | None = None,
+        media_type: str = MEDIA_TYPE,
+    ) -> None:
+        super().__init__(pages, headers=headers, media_type=media_type)
         self._pages = pages
         self._herd = herd
         self._connection = request.scope.get("extensions", {}).get(CONNECTION)

@@ -1,7 +1,7 @@
 """OpenAI's API: `/v1/completions` and `/v1/chat/completions`, each answer a job like any other.
 
 What is sent is read in `openai_bodies`, what is told is written in `openai_answers`; several prompts of one request
-are bought as one batch. `/v1/models` is in `herder.api.info`, since it is ours as well.
+are bought as one batch (`openai_many`). `/v1/models` is in `herder.api.info`, since it is ours as well.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from herder.api.reading import parsed
 from herder.api.refusals import PLAIN
 from herder.api.state import Herd, herd_of
 from herder.api.submission import model_of
-from herder.batch_records import BatchRecord
 from herder.dialects import lamini
 from herder.dialects.asking import asked, model_named
 from herder.dialects.attended import answered, bought, told
 from herder.dialects.lamini_bodies import is_lamini
-from herder.dialects.many import answered_many, bought_many, records_of, refuse_if_none
+from herder.dialects.many import bought_many
 from herder.dialects.openai_answers import (
     ChatChunks,
     CompletionChunks,
@@ -42,10 +41,9 @@ from herder.dialects.openai_bodies import (
     completion_fields,
     prompts_of,
 )
+from herder.dialects.openai_many import told_each, told_whole
 from herder.dialects.openai_tools import told_of_tools, wrong
-from herder.errors import AnswerFailed, BadRequest, InvalidRequest, Overloaded, TooLarge
-from herder.lifecycle import Status
-from herder.protocol import JobRecord
+from herder.errors import BadRequest, InvalidRequest, Overloaded, TooLarge
 from herder.records import KeyRecord
 
 router = APIRouter(include_in_schema=False)
@@ -134,13 +132,11 @@ async def completed(request: Request, key: KeyRecord, body: CompletionBody) -> R
     prompts = await _texts(herd, body.model, given)
     manners = [Manner(body.tier, echo=each if body.echo else "", usage=body.usage_at_end) for each in prompts]
     if len(prompts) > 1:
-        if body.stream:
-            raise wrong("stream", "goes with one prompt: send several without it, or one after the other")
-        many = await answered_many(
-            request, await bought_many(request, key, body, fields, prompts, names=NAMES_OF_MANY)
-        )
-        records = await _whole(herd, many.record)
-        return Response(as_json(completion_answer(records, manners)), 200, many.headers, PLAIN)
+        with herd.streams.reserved() if body.stream else contextlib.nullcontext():
+            many = await bought_many(request, key, body, fields, prompts, names=NAMES_OF_MANY)
+            if body.stream:
+                return told_each(request, many, manners)
+        return await told_whole(request, many, manners)
     fields["prompt"] = prompts[0]
     if body.stream:
         with herd.streams.reserved():
@@ -166,18 +162,3 @@ async def _texts(herd: Herd, model: str | None, prompts: list[str | list[int]]) 
             raise wrong("prompt" if len(prompts) == 1 else f"prompt.{i}", f"{why}: send text")
         texts.append(spelled)
     return texts
-
-
-async def _whole(herd: Herd, record: BatchRecord) -> list[JobRecord]:
-    """The jobs of a batch that has ended, in order. Raises AnswerFailed where one has no answer."""
-    found = [job async for job in records_of(herd, record)]
-    jobs = [job for job in found if job is not None and job.status is Status.SUCCEEDED]
-    if len(jobs) < len(found):
-        refuse_if_none(record, next((job for job in found if job not in jobs), None))
-        raise AnswerFailed(
-            f"{len(found) - len(jobs)} of {len(found)} prompts have no answer and were refunded; the other answers are "
-            f"paid for, and kept: GET /v1/batches/{record.batch}/results",
-            final=True,
-            batch_id=record.batch,
-        )
-    return jobs

@@ -70,23 +70,26 @@ def reason_of(choice: Choice) -> str:
 def completion_answer(records: list[JobRecord], manners: list[Manner]) -> dict[str, Any]:
     """The answers to one request: of each of its prompts a job, in order."""
     results = [result_of(record) for record in records]
-    choices = [
-        (manner.echo, choice)
-        for manner, result in zip(manners, results, strict=True)
-        for choice in result.choices
-    ]
+    choices: list[dict[str, Any]] = []
+    for result, manner in zip(results, manners, strict=True):
+        choices += completion_choices(result, manner, len(choices))
     return head_of(records[0], "text_completion", manners[0]) | {
-        "choices": [
-            {
-                "index": index,
-                "text": echo + choice.text,
-                "logprobs": completion_logprobs(choice),
-                "finish_reason": reason_of(choice),
-            }
-            for index, (echo, choice) in enumerate(choices)
-        ],
+        "choices": choices,
         "usage": usage_of(results),
     }
+
+
+def completion_choices(result: Result, manner: Manner, first: int) -> list[dict[str, Any]]:
+    """The answers to one prompt, the first of which has this index."""
+    return [
+        {
+            "index": index,
+            "text": manner.echo + choice.text,
+            "logprobs": completion_logprobs(choice),
+            "finish_reason": reason_of(choice),
+        }
+        for index, choice in enumerate(result.choices, first)
+    ]
 
 
 def completion_logprobs(choice: Choice) -> dict[str, Any] | None:

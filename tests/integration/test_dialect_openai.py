@@ -224,7 +224,6 @@ async def test_a_prompt_of_tokens_is_read_as_the_text_that_they_are(settings: Se
         ({"prompt": [1, "a"]}, "prompt"),
         ({"prompt": [1, 2]}, "prompt"),
         ({"prompt": ["a"] * (PROMPTS_MAX + 1)}, "prompt"),
-        ({"prompt": ["a", "b"], "stream": True}, "stream"),
         ({"prompt": "a", "suffix": "b"}, "suffix"),
         ({"prompt": "a", "best_of": 3}, "best_of"),
         ({"prompt": "a", "echo": True, "logprobs": 1}, "logprobs"),
