@@ -110,11 +110,15 @@ class BrokerSettings(BaseSettings):
     body_bytes_max: int = Field(default=4_000_000, ge=1_000, description="largest HTTP body")
     prompt_bytes_max: int = Field(default=500_000, ge=1, description="largest prompt or chat, in UTF-8 bytes")
     tokens_max: int = Field(default=8_192, ge=1, description="most tokens one job may ask for")
-    tokens_default: int = Field(default=256, ge=1, description="tokens of a quote that names none")
+    tokens_default: int = Field(
+        default=256, ge=1, description="tokens of a quote, and of an answer in another API, that names none"
+    )
     stop_strings_max: int = Field(default=16, ge=0, description="most stop strings of a job")
     stop_bytes_max: int = Field(default=256, ge=1, description="longest stop string, in UTF-8 bytes")
     metadata_max: int = Field(default=16, ge=0, description="most metadata entries of a job")
-    wait_s_max: int = Field(default=60, ge=1, description="longest long-poll")
+    wait_s_max: int = Field(
+        default=60, ge=1, description="longest long-poll, and longest wait for a worker's new model"
+    )
     queue_depth_max: int = Field(
         default=100_000, ge=1, description="jobs queued for one model before submissions get 503"
     )
