@@ -48,16 +48,18 @@ end
 if #passed > 0 then call('ZADD', K.due_lanes(), unpack(passed)) end
 
 local claimed, share = {}, math.floor(A.limit / math.max(1, #ready))
+local until_ms = int(NOW + A.flight_ms)
 for _, one in ipairs(ready) do
   local more = math.min(#one.due - 1, share - 1, left[one.host], left[one.account])
   take(one.host, one.account, more)
-  for i = 1, 1 + more do
-    local id = one.due[i]
-    call('ZREM', K.due(one.lane), id)
-    for _, key in ipairs({ K.flights(one.lane), K.flying(one.host), K.flying(one.account) }) do
-      call('ZADD', key, NOW + A.flight_ms, id)
-    end
+  local ids, under_way = { unpack(one.due, 1, 1 + more) }, {}
+  for i, id in ipairs(ids) do
     claimed[#claimed + 1] = { id, call('HINCRBY', K.delivery(id), 'attempt', 1) }
+    under_way[2 * i - 1], under_way[2 * i] = until_ms, id
+  end
+  call('ZREM', K.due(one.lane), unpack(ids))
+  for _, key in ipairs({ K.flights(one.lane), K.flying(one.host), K.flying(one.account) }) do
+    call('ZADD', key, unpack(under_way))
   end
   call('PEXPIRE', K.flying(one.host), A.webhook_ttl_ms)
   call('PEXPIRE', K.flying(one.account), A.webhook_ttl_ms)
