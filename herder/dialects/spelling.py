@@ -1,7 +1,8 @@
 """Which part of an answer's text each of its tokens brings. Pure.
 
 A token's own text is U+FFFD where it is a part of a character, and one that reaches into a stop string is only shown up
-to it; so the parts are found again in the text. Whatever the tokens are, the parts together are the text.
+to it; so the parts are found again in the text. Whatever the tokens are, the parts follow one another. Where characters are cut
+into tokens, and look like what comes next, they may end before the text does.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ def spelled(text: str, tokens: Sequence[TokenChances]) -> list[Span]:
     for token in tokens:
         own = token["text"]
         whole = bool(own) and BROKEN not in own
-        found = text.find(own, at) if whole and (unsure or text.startswith(own, at)) else -1
+        if own and not unsure and text.startswith(own, at):  # U+FFFD may be what the model has written
+            found = at
+        else:
+            found = text.find(own, at + 1) if whole and unsure else -1
         if found < 0 and whole and not unsure and own.startswith(text[at:]):
             found, own = at, text[at:]  # it is cut off here
         if found >= 0:

@@ -90,6 +90,8 @@ def _answer(body: Generate, result: Result) -> dict[str, Any]:
     if result.logprobs is not None:
         tokens: list[TokenChances] = result.logprobs
         spans = spelled(result.text, tokens)
+        if spans:
+            spans[-1] = (spans[-1][0], len(result.text))
         shown["details"] = {
             **_ending(body, result),
             "prefill": [],

@@ -62,7 +62,7 @@ async def test_a_query_parameter_that_a_get_does_not_have_is_refused_with_those_
         (f"/v1/jobs/{job['id']}", "there are: wait"),
         (f"/v1/jobs/{job['id']}/events", "there are: cancel_on_disconnect"),
         ("/v1/account", "it has none"),
-        ("/v1/batches", "there are: cursor, limit"),
+        ("/v1/batches", "there are: after, cursor, limit"),
         ("/info", "it has none"),
     ):
         document = problem(await front.client.get(path, params={"status": "failed"}), 422, "invalid_request")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from herder.choices import TokenChances
@@ -25,10 +25,27 @@ def cut(raw: bytes, places: list[int]) -> list[bytes]:
     return [raw[start:end] for start, end in pairwise(ends)]
 
 
+@example("aaéé\ufffd😀😀", [16])
+@example("ééé", [1, 3, 4])
 @given(st.text(alphabet="ab é😀\n\ufffd", max_size=20), st.lists(st.integers(0, 80), max_size=20))
-def test_the_parts_follow_one_another_and_are_the_text(said: str, places: list[int]) -> None:
+def test_the_parts_follow_one_another_and_never_go_beyond_the_text(said: str, places: list[int]) -> None:
     spans = spelled(said, tokens_of(cut(said.encode(), places)))
     assert [start for start, _ in spans] == [0, *(end for _, end in spans)][: len(spans)]
+    assert all(start <= end <= len(said) for start, end in spans)
+
+
+@given(st.text(alphabet="ab \nc", max_size=20), st.lists(st.integers(0, 80), max_size=20))
+def test_the_parts_of_a_text_without_cut_characters_are_the_text(said: str, places: list[int]) -> None:
+    spans = spelled(said, tokens_of(cut(said.encode(), places)))
+    assert "".join(said[start:end] for start, end in spans) == said
+
+
+@given(st.lists(st.sampled_from("é😀a"), unique=True), st.lists(st.integers(0, 80), max_size=20))
+def test_the_parts_of_a_text_in_which_no_character_comes_twice_are_the_text(
+    letters: list[str], places: list[int]
+) -> None:
+    said = "".join(letters)
+    spans = spelled(said, tokens_of(cut(said.encode(), places)))
     assert "".join(said[start:end] for start, end in spans) == said
 
 
