@@ -68,9 +68,9 @@ $(STAMP): pyproject.toml requirements.lock Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(UV) --version 2>/dev/null | grep -qF "uv $(UV_VERSION) " \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@$(INSTALL) --offline --no-build --quiet --require-hashes --requirement requirements.lock 2>/dev/null || { \
-		$(BIN)/python -c 'from importlib.metadata import version as v; assert v("llama-cpp-python") == "$(LLAMA_VERSION)"' \
-			2>/dev/null || echo "llama-cpp-python compiles from source: about 7 minutes on two cores, once."; \
-		$(INSTALL) --require-hashes --requirement requirements.lock; }
+	@$(BIN)/python -c 'from importlib.metadata import version as v; assert v("llama-cpp-python") == "$(LLAMA_VERSION)"' 2>/dev/null \
+		|| echo "llama-cpp-python compiles from source: about 7 minutes on two cores, once (not again where uv has kept it)."
+	@$(INSTALL) --offline --quiet --require-hashes --requirement requirements.lock 2>/dev/null \
+		|| $(INSTALL) --require-hashes --requirement requirements.lock
 	@$(INSTALL) --quiet --no-deps --editable .
 	@touch $@

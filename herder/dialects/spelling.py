@@ -1,8 +1,8 @@
 """Which part of an answer's text each of its tokens brings. Pure.
 
 A token's own text is U+FFFD where it is a part of a character, and one that reaches into a stop string is only shown up
-to it; so the parts are found again in the text. Whatever the tokens are, the parts follow one another. Where characters are cut
-into tokens, and look like what comes next, they may end before the text does.
+to it; so the parts are found again in the text. Whatever the tokens are, the parts follow one another. Where characters
+are cut into tokens, and look like what comes next, they may end before the text does.
 """
 
 from __future__ import annotations
