@@ -37,13 +37,6 @@ def completion() -> None:
     assert isinstance(llm.generate("How are you?", max_new_tokens=12), str)
 
 
-@check("stop")
-def stop() -> None:
-    """Its API has no stop strings: a limit is all that ends an answer."""
-    short = llm.generate("Once upon a time", max_new_tokens=4)
-    assert llm.generate("Once upon a time", max_new_tokens=12).startswith(short)
-
-
 @check("stream")
 def stream() -> None:
     whole = llm.generate("Once upon a time", max_new_tokens=12)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from checking import BUSY_KEY, BUSY_URL, KEY, POOR_KEY, URL, WRONG_KEY, at_once, check, main, raises
 from text_generation import Client, errors
+from text_generation.types import Grammar, GrammarType
 
 
 def _client(key: str = KEY, url: str = URL) -> Client:
@@ -56,6 +59,14 @@ def stop() -> None:
     found = client.generate(PROMPT, max_new_tokens=30, stop_sequences=[word])
     assert found.generated_text.startswith(free.partition(word)[0])
     assert found.details.finish_reason.value == "stop_sequence"
+
+
+@check("typed")
+def typed() -> None:
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    grammar = Grammar(type=GrammarType.Json, value=schema)
+    found = client.generate(PROMPT, max_new_tokens=40, grammar=grammar)
+    assert isinstance(json.loads(found.generated_text)["age"], int)
 
 
 @check("20 at once")
