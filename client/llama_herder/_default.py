@@ -82,6 +82,8 @@ def run(
     asked = _on_top(herder, options)
     if callback is None:
         return herder.run(prompt, tokens, timeout=timeout, **asked).text
+    if not callable(callback):
+        raise TypeError(f"callback must be a function of the text, not of type {type(callback).__name__}")
     if timeout is not None:
         raise TypeError("a callback waits for as long as it takes: leave `timeout` away")
     told = callback

@@ -111,11 +111,21 @@ def renamed(error: InvalidRequest, names: Mapping[str, str]) -> NoReturn:
     detail = error.detail
     told = []
     for fault in faults:
-        first, dot, rest = fault["field"].partition(".")
-        name = names.get(first, first) + dot + rest
-        told.append({**fault, "field": name})
+        name = _as_sent(fault["field"], names)
         detail = detail.replace(f"{fault['field']}: ", f"{name}: ", 1) if fault["field"] else detail
+        message = fault["message"]
+        for inner in (each for each in names if "." in each):  # no word of a sentence
+            message, detail = message.replace(inner, names[inner]), detail.replace(inner, names[inner])
+        told.append({**fault, "field": name, "message": message})
     raise InvalidRequest(detail, **{**error.extra, "errors": told}) from None
+
+
+def _as_sent(field: str, names: Mapping[str, str]) -> str:
+    """The caller's own name for one of our fields, by the longest beginning that has one."""
+    for inner in sorted(names, key=len, reverse=True):
+        if field == inner or field.startswith(f"{inner}."):
+            return names[inner] + field[len(inner) :]
+    return field
 
 
 async def answered(request: Request, sold: Bought) -> Bought:

@@ -25,6 +25,7 @@ _OPTIONS = {
 }  # fmt: skip
 NAMES = {ours: f"options.{theirs}" for ours, theirs in _OPTIONS.items()} | {
     "response_format": "format",
+    "response_format.json_schema.schema": "format",
     "logprobs": "top_logprobs",
 }
 Fields = dict[str, Any]

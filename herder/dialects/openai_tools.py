@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from herder.api.chats import ChatOptions
 from herder.api.problems import invalid
 from herder.errors import InvalidRequest
+from herder.schema_tree import Record
 from herder.schema_words import SchemaRefused
 from herder.schemas import tree_from
 from herder.typed import refused
@@ -119,11 +120,14 @@ def _choice(choice: Any) -> tuple[str, str | None]:
 def _check_parameters(function: dict[str, Any], where: str) -> None:
     """Whether arguments can be made to fit; told at its own place, not where it stands in the schema of a call."""
     parameters = function.get("parameters")
+    if not parameters:
+        return
     try:
-        if parameters is not None:
-            tree_from(parameters, where)
+        tree = tree_from(parameters, where)
     except SchemaRefused as error:
         raise refused(error) from None
+    if not isinstance(tree, Record):
+        raise wrong(where, 'must be the schema of an object, such as {"type": "object", "properties": {…}}')
 
 
 def format_of(box: Toolbox, given: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ TOP_MAX = 5
 _SAMPLING = ("temperature", "top_k", "top_p", "typical_p")
 _OWN = {
     "tokens": "max_new_tokens", "repeat_penalty": "repetition_penalty", "response_format": "grammar",
+    "response_format.json_schema.schema": "grammar.value",
     "logprobs": "top_n_tokens", "stop": "stop", "seed": "seed", "frequency_penalty": "frequency_penalty",
 } | {name: name for name in _SAMPLING}  # fmt: skip
 NAMES = {"prompt": "inputs"} | {ours: f"parameters.{theirs}" for ours, theirs in _OWN.items()}

@@ -211,6 +211,7 @@ async def test_a_caller_that_goes_away_gets_the_rest_back(settings: Settings, st
         ("generate", {"prompt": "x", "suffix": "y"}, 422, "suffix"),
         ("generate", {"prompt": "x", "context": [1]}, 422, "context"),
         ("generate", {"prompt": "x", "format": "xml"}, 422, "format"),
+        ("generate", {"prompt": "x", "format": {"type": "zzz"}}, 422, "format.type: "),
         ("generate", {"prompt": "x", "options": {"num_predict": 0}}, 422, "options.num_predict"),
         ("generate", {"prompt": "x", "options": {"num_predict": "9"}}, 422, "options.num_predict"),
         ("generate", {"prompt": "x", "options": {"temperature": 9}}, 422, "options.temperature"),

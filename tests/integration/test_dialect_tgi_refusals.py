@@ -48,6 +48,12 @@ from tests.integration.tokenwise import WAIT_S
             "bad_request",
             "parameters.grammar",
         ),
+        (
+            {"parameters": {"grammar": {"type": "json", "value": {"type": "zzz"}}}},
+            422,
+            "validation",
+            "parameters.grammar.value.type: ",
+        ),
         ({"model": "gone"}, 404, "unknown_model", "gone"),
         ({"max_fee": 1}, 402, "max_fee_exceeded", "1"),
         ({"multiplier": 40}, 402, "insufficient_funds", "1200"),

@@ -170,6 +170,8 @@ def test_a_form_beside_tools_may_be_filled_or_a_tool_be_called() -> None:
         (TOOLS, 3, "tool_choice"),
         ([{"type": "function", "function": {"name": "a", "parameters": {"pattern": "x"}}}], "required",
          "tools.0.function.parameters.pattern"),
+        *(([{"type": "function", "function": {"name": "a", "parameters": each}}], "required",
+           "tools.0.function.parameters") for each in ({"type": "string"}, {"const": 5}, {"enum": ["a"]})),
     ],
 )  # fmt: skip
 def test_tools_that_cannot_be(tools: Any, choice: Any, field: str) -> None:
