@@ -28,7 +28,6 @@ from herder.errors import BadRequest, Conflict, InvalidRequest, NotFound, Overlo
 from herder.lifecycle import Status
 from herder.records import KeyRecord
 
-BATCHES_AT_ONCE = 4  # bodies in this process's memory, each of up to HERDER_BATCH_BYTES_MAX
 LOOKS_MAX = 20  # pages that one of another API is looked for in
 UPLOAD_S_MAX = 300.0  # one of them
 
@@ -93,10 +92,7 @@ async def submit(
     herd = herd_of(request)
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
-    if herd.batches_open >= BATCHES_AT_ONCE:
-        raise Overloaded(f"{BATCHES_AT_ONCE} batches are being read here just now", retry_after=2)
-    herd.batches_open += 1
-    try:
+    with herd.large_body():
         body, others = await _body(request, herd), _others(request)
         if others.is_theirs(body):
             return await others.submitted(request, key, body, idempotency_key)
@@ -106,8 +102,6 @@ async def submit(
         if bought is None:
             bought = await batch_bought(herd, key, ask, idempotency_key)
             herd.feeder.want(bought.batch)
-    finally:
-        herd.batches_open -= 1
     response.headers["Location"] = f"/v1/batches/{bought.batch}"
     if bought.replayed:
         response.headers["Idempotent-Replayed"] = "true"

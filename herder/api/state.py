@@ -6,7 +6,9 @@ Made once by `app`; knows no route.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -20,6 +22,7 @@ from herder.batches import Batches
 from herder.broker import Broker
 from herder.counting import Counter
 from herder.doorbell import Doorbell
+from herder.errors import Overloaded
 from herder.feeding import Feeder
 from herder.ledger import Ledger
 from herder.modules import Module
@@ -27,6 +30,8 @@ from herder.prompts import Renderer
 from herder.settings import Settings
 from herder.store import Store, store_of
 from herder.typed import Schemas
+
+BATCHES_AT_ONCE = 4  # bodies in this process's memory, each of up to HERDER_BATCH_BYTES_MAX
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -75,6 +80,17 @@ class Herd:
         self.keys = KnownKeys(self.ledger)
         self.attendance = Attendance(self.broker)
         self.store = store_of(self.settings)
+
+    @contextlib.contextmanager
+    def large_body(self) -> Iterator[None]:
+        """Room to read, and work on, a body that may be as large as a batch's. Raises Overloaded."""
+        if self.batches_open >= BATCHES_AT_ONCE:
+            raise Overloaded(f"{BATCHES_AT_ONCE} large bodies are being read here just now", retry_after=2)
+        self.batches_open += 1
+        try:
+            yield
+        finally:
+            self.batches_open -= 1
 
 
 def herd_of(request: Request) -> Herd:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 from fastapi import APIRouter, Request, Response
 
-from herder.api.batches import BATCHES_AT_ONCE, UPLOAD_S_MAX
+from herder.api.batches import UPLOAD_S_MAX
 from herder.api.callers import BatchCaller, Caller
 from herder.api.reading import parsed
 from herder.api.refusals import PLAIN
@@ -43,7 +42,7 @@ from herder.dialects.openai_bodies import (
 )
 from herder.dialects.openai_many import told_each, told_whole
 from herder.dialects.openai_tools import told_of_tools, wrong
-from herder.errors import BadRequest, InvalidRequest, Overloaded, TooLarge
+from herder.errors import BadRequest, InvalidRequest, TooLarge
 from herder.records import KeyRecord
 
 router = APIRouter(include_in_schema=False)
@@ -106,23 +105,11 @@ async def _body(request: Request) -> bytearray:
                             f"the body is larger than HERDER_BATCH_BYTES_MAX, {limit} bytes", limit=limit
                         )
                     if len(body) <= small < len(body) + len(piece):
-                        stack.enter_context(_room(herd))
+                        stack.enter_context(herd.large_body())
                     body += piece
     except TimeoutError:
         raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send less at once") from None
     return body
-
-
-@contextlib.contextmanager
-def _room(herd: Herd) -> Iterator[None]:
-    """Room to read a large body. Raises Overloaded."""
-    if herd.batches_open >= BATCHES_AT_ONCE:
-        raise Overloaded(f"{BATCHES_AT_ONCE} large bodies are being read here just now", retry_after=2)
-    herd.batches_open += 1
-    try:
-        yield
-    finally:
-        herd.batches_open -= 1
 
 
 async def completed(request: Request, key: KeyRecord, body: CompletionBody) -> Response:

@@ -19,7 +19,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from herder.api.batch_results import PIECE_BYTES, CutOff, ResultsResponse
-from herder.api.batches import BATCHES_AT_ONCE, UPLOAD_S_MAX
+from herder.api.batches import UPLOAD_S_MAX
 from herder.api.callers import BatchCaller, Caller
 from herder.api.state import Herd, herd_of
 from herder.apikeys import ALPHABET
@@ -65,17 +65,12 @@ async def upload(request: Request, key: BatchCaller) -> Response:
     herd = herd_of(request)
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
-    if herd.batches_open >= BATCHES_AT_ONCE:
-        raise Overloaded(f"{BATCHES_AT_ONCE} large bodies are being read here just now", retry_after=2)
-    herd.batches_open += 1
-    try:
+    with herd.large_body():
         form = await _form(request, herd)
         try:
             return JSONResponse(_shown(await _kept(herd, key, form)))
         finally:
             await form.close()
-    finally:
-        herd.batches_open -= 1
 
 
 async def _kept(herd: Herd, key: KeyRecord, form: FormData) -> FileRecord:
