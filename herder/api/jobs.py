@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from herder.api.bodies import JobRequest
 from herder.api.callers import Caller
 from herder.api.events import STREAM, CancelOnDisconnect, streamed
 from herder.api.lookup import checked, fields_of, own, position_of
-from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, sold_headers
+from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, Wait, sold_headers
 from herder.api.problems import declared
 from herder.api.purchase import record_of, replayed, submitted
 from herder.api.reading import body_of
@@ -127,15 +128,7 @@ async def read(
     request: Request,
     key: Caller,
     job_id: str,
-    wait: Annotated[
-        float,
-        Query(
-            ge=0,
-            le=3600,
-            allow_inf_nan=False,
-            description="seconds to wait for its end; HERDER_WAIT_S_MAX at most",
-        ),
-    ] = 0,
+    wait: Wait = 0,
 ) -> Job:
     """The job as it is now; with `wait`, as soon as it has ended, or as it is when the time is up."""
     herd = herd_of(request)
@@ -166,11 +159,11 @@ async def waited(herd: Herd, request: Request, known: JobRecord, wait_s: float |
                     return record
                 if await request.is_disconnected():
                     return record
-                await _rung(herd, listener, min(left, FALLBACK_POLL_S))
+                await rung(herd, listener, min(left, FALLBACK_POLL_S), lambda message: b'"done"' in message)
 
 
-async def _rung(herd: Herd, listener: Any, timeout_s: float) -> None:
-    """Until the job's last ring, a missed one, or the time for a look; rings of tokens are let go by."""
+async def rung(herd: Herd, listener: Any, timeout_s: float, last: Callable[[bytes], bool]) -> None:
+    """Until the last ring, a missed one, the time for a look, or this herder's end; other rings are let go by."""
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     stop = asyncio.ensure_future(herd.stopping.wait())
@@ -183,7 +176,7 @@ async def _rung(herd: Herd, listener: Any, timeout_s: float) -> None:
                 await asyncio.gather(ring, return_exceptions=True)
                 return
             message = ring.result()
-            if not message or b'"done"' in message:
+            if not message or last(message):
                 return
     finally:
         stop.cancel()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from herder.api.callers import Caller
 from herder.api.jobs import sold, waited
 from herder.api.lookup import fields_of, own
-from herder.api.parameters import NOT_SOLD, IdempotencyKey, sold_headers
+from herder.api.parameters import NOT_SOLD, IdempotencyKey, Wait, sold_headers
 from herder.api.problems import declared
 from herder.api.reading import body_of
 from herder.api.run_shapes import Modules, RunShown, module_shown
@@ -76,15 +76,7 @@ async def read(
     request: Request,
     key: Caller,
     job_id: str,
-    wait: Annotated[
-        float,
-        Query(
-            ge=0,
-            le=3600,
-            allow_inf_nan=False,
-            description="seconds to wait for its end; HERDER_WAIT_S_MAX at most",
-        ),
-    ] = 0,
+    wait: Wait = 0,
 ) -> RunShown:
     """The run as it is now; with `wait`, as soon as it has ended. One with an answer is put into the store by this."""
     herd = herd_of(request)

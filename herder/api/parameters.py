@@ -34,6 +34,15 @@ Whole = Annotated[int, BeforeValidator(_digits)]
 Limit = Annotated[Whole, Query(ge=1, le=100)]
 # Of a list by sequence number; other lists have cursors of their own.
 Cursor = Annotated[str | None, Query(pattern="^[0-9]{1,15}$", description="`next` of the page before")]
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds to wait for its end; HERDER_WAIT_S_MAX at most",
+    ),
+]
 IdempotencyKey = Annotated[
     str | None,
     Header(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ from fastapi import Request
 
 from herder.api.batch_purchase import batch_bought, batch_replayed
 from herder.api.batch_reading import SLICE, BatchAsk, batch_of_prompts
-from herder.api.batches import BATCHES_AT_ONCE
+from herder.api.jobs import rung
 from herder.api.problems import told
 from herder.api.state import Herd, herd_of
 from herder.batch_records import BatchRecord
@@ -75,30 +75,14 @@ async def bought_many(
     if model is not None:
         given["model"] = model
     again = request.headers.get("idempotency-key")
-    with _room(herd, prompts):
+    # A short list is no more than a few jobs, of which clients send many at once.
+    large = len(prompts) > SLICE or sum(map(len, prompts)) > herd.settings.body_bytes_max
+    with herd.large_body() if large else contextlib.nullcontext():
         try:
             ask = await batch_of_prompts(given, prompts, herd.settings, digest=again is not None)
             return await _sold(herd, key, replace(ask, fit=fit), again, attended=attended)
         except InvalidRequest as error:
             _renamed(error, names or {})
-
-
-@contextlib.contextmanager
-def _room(herd: Herd, prompts: list[str]) -> Iterator[None]:
-    """Room to work on a list. A short one is no more than a few jobs, of which clients send many at once.
-
-    Raises Overloaded.
-    """
-    if len(prompts) <= SLICE and sum(map(len, prompts)) <= herd.settings.body_bytes_max:
-        yield
-        return
-    if herd.batches_open >= BATCHES_AT_ONCE:
-        raise Overloaded(f"{BATCHES_AT_ONCE} batches are being read here just now", retry_after=2)
-    herd.batches_open += 1
-    try:
-        yield
-    finally:
-        herd.batches_open -= 1
 
 
 def _refuse_more(count: int, most: int, setting: str, names: Mapping[str, str] | None) -> None:
@@ -145,7 +129,7 @@ async def answered_many(request: Request, sold: BoughtMany) -> BoughtMany:
     record: BatchRecord | None = sold.record
     with herd.attendance.of(batch):
         try:
-            record = await _ended(herd, request, batch)
+            record = await _ended(herd, request, batch, sold.record.total)
         finally:
             if record is None or record.status != "ended":
                 await _abandon(herd, sold.record)
@@ -157,8 +141,12 @@ async def answered_many(request: Request, sold: BoughtMany) -> BoughtMany:
     return BoughtMany(record, account.available if account is not None else sold.balance)
 
 
-async def _ended(herd: Herd, request: Request, batch: str) -> BatchRecord | None:
+async def _ended(herd: Herd, request: Request, batch: str, total: int) -> BatchRecord | None:
     """The batch at its end, or as it is when the caller or this herder goes; None where it is no longer kept."""
+
+    def whole(ring: bytes) -> bool:
+        return int(ring) >= total
+
     with herd.metrics.waiting.track_inprogress():
         async with herd.bell.listen(herd.broker.keys("batch_bell", batch)) as listener:
             while True:
@@ -168,27 +156,7 @@ async def _ended(herd: Herd, request: Request, batch: str) -> BatchRecord | None
                     return record
                 if await request.is_disconnected():
                     return record
-                await _rung(herd, listener, record.total)
-
-
-async def _rung(herd: Herd, listener: Any, total: int) -> None:
-    """Until the last item rings, or a ring was missed, or the time for a look; the others' rings are let go by."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + LOOK_S
-    stop = asyncio.ensure_future(herd.stopping.wait())
-    try:
-        while (left := until - loop.time()) > 0:
-            ring = asyncio.ensure_future(listener.next(left))
-            await asyncio.wait({ring, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if not ring.done():
-                ring.cancel()
-                await asyncio.gather(ring, return_exceptions=True)
-                return
-            message = ring.result()
-            if not message or int(message) >= total:
-                return
-    finally:
-        stop.cancel()
+                await rung(herd, listener, LOOK_S, whole)
 
 
 async def _abandon(herd: Herd, record: BatchRecord) -> None:
