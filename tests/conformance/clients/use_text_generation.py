@@ -82,7 +82,8 @@ def bad_request() -> None:
 
 @check("401")
 def wrong_key() -> None:
-    raises(Exception, lambda: _client(WRONG_KEY).generate(PROMPT, max_new_tokens=8))
+    error = raises(Exception, lambda: _client(WRONG_KEY).generate(PROMPT, max_new_tokens=8))
+    assert "API key" in str(error), error
 
 
 @check("402")
