@@ -94,6 +94,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None, clock: Clock
             herd.proxies, herd.modules = proxies, installed
             stack.push_async_callback(herd.schemas.close)
             await stack.enter_async_context(herd.feeder)
+            await stack.enter_async_context(herd.cancel)
             _background(stack, "memory", MEMORY_LOOK_S, lambda: _look_at_memory(herd))
             yield
             herd.stopping.set()

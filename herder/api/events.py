@@ -175,7 +175,7 @@ class _Events(EventSourceResponse):
         """The connection is gone; by whom is what matters."""
         stream = self._stream
         if not (stream.ended or stream.dropped or self._herd.stopping.is_set()):
-            self._herd.streams.cancel_soon(stream.account, stream.job_id)
+            self._herd.cancel.job(stream.account, stream.job_id)
 
 
 class _Attended(_Events):
@@ -189,4 +189,4 @@ class _Attended(_Events):
                 await super().__call__(scope, receive, send)
             finally:
                 if not stream.ended:
-                    self._herd.streams.cancel_soon(stream.account, stream.job_id)
+                    self._herd.cancel.job(stream.account, stream.job_id)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from herder.api.attendance import Attendance
+from herder.api.cancelling import Canceller
 from herder.api.known_keys import KnownKeys
 from herder.api.market import Market
 from herder.api.metrics import Metrics
@@ -67,6 +68,7 @@ class Herd:
     streams: Streams = field(init=False)
     batches: Batches = field(init=False)
     feeder: Feeder = field(init=False)
+    cancel: Canceller = field(init=False)
     keys: KnownKeys = field(init=False)
     attendance: Attendance = field(init=False)
     store: Store = field(init=False)
@@ -77,6 +79,7 @@ class Herd:
         self.streams = Streams(self.broker, self.bell, self.market, self.metrics, self.stopping)
         self.batches = Batches(self.broker)
         self.feeder = Feeder(self.batches)
+        self.cancel = Canceller(self.broker, self.batches, self.feeder)
         self.keys = KnownKeys(self.ledger)
         self.attendance = Attendance(self.broker)
         self.store = store_of(self.settings)

@@ -17,16 +17,11 @@ from herder.api.stream import Around, Stream
 from herder.api.tellers import EVENTS, Teller
 from herder.broker import Broker
 from herder.doorbell import Doorbell
-from herder.errors import NotFound, Overloaded, RedisUnavailable
-from herder.logs import get_logger
+from herder.errors import Overloaded
 from herder.protocol import JobRecord
 
 TICK_S_MAX = 1.0
 STOP_S = 0.5  # for what has been said to reach its readers when the herder stops
-CANCEL_TRIES = 10
-CANCEL_PAUSE_S = 2.0
-
-log = get_logger(__name__)
 
 
 class Streams:
@@ -39,7 +34,6 @@ class Streams:
         self._open: set[Stream] = set()
         self._reserved = 0
         self._task: asyncio.Task[None] | None = None
-        self._cancelling: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
@@ -71,24 +65,6 @@ class Streams:
         if stream in self._open:
             self._open.discard(stream)
             self._around.metrics.streams.dec()
-
-    def cancel_soon(self, account: str, job_id: str) -> None:
-        """Cancel a job in the background, again where Redis is away."""
-        task = asyncio.create_task(self._cancel(account, job_id))
-        self._cancelling.add(task)
-        task.add_done_callback(self._cancelling.discard)
-
-    async def _cancel(self, account: str, job_id: str) -> None:
-        for _ in range(CANCEL_TRIES):
-            try:
-                await self._around.broker.cancel(account, job_id)
-            except NotFound:
-                return
-            except RedisUnavailable:
-                await asyncio.sleep(CANCEL_PAUSE_S)
-                continue
-            return
-        log.warning("a job whose reader went away could not be cancelled", job_id=job_id)
 
     async def _look_after(self) -> None:
         """Until the last one is closed, or the herder stops; then they end, and who does not take that is cut."""

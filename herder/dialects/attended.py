@@ -138,7 +138,7 @@ async def answered(request: Request, sold: Bought) -> Bought:
                 record = await waited(herd, request, record, None)
         finally:
             if record.status in LIVE:  # the caller has gone, or this herder goes
-                herd.streams.cancel_soon(record.account, record.job_id)
+                herd.cancel.job(record.account, record.job_id)
     failed = failure_of(record)
     if failed is not None:
         raise failed

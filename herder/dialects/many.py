@@ -22,7 +22,7 @@ from herder.api.state import Herd, herd_of
 from herder.batch_records import BatchRecord
 from herder.dialects.asking import Lenient, bid_of, model_named
 from herder.dialects.attended import failure_of
-from herder.errors import AnswerFailed, Conflict, InvalidRequest, Overloaded, RedisUnavailable
+from herder.errors import AnswerFailed, Conflict, InvalidRequest, Overloaded
 from herder.protocol import JobRecord
 from herder.records import KeyRecord
 
@@ -132,7 +132,7 @@ async def answered_many(request: Request, sold: BoughtMany) -> BoughtMany:
             record = await _ended(herd, request, batch, sold.record.total)
         finally:
             if record is None or record.status != "ended":
-                await _abandon(herd, sold.record)
+                herd.cancel.batch(sold.record.account, batch)
     if record is None:
         raise Conflict(f"{batch} ended and is no longer kept")
     if record.status != "ended":
@@ -157,15 +157,6 @@ async def _ended(herd: Herd, request: Request, batch: str, total: int) -> BatchR
                 if await request.is_disconnected():
                     return record
                 await rung(herd, listener, LOOK_S, whole)
-
-
-async def _abandon(herd: Herd, record: BatchRecord) -> None:
-    """Cancel it. Where Redis is away nobody keeps its presence, and the sweep does it."""
-    try:
-        await herd.batches.abandon(record.account, record.batch)
-    except RedisUnavailable:
-        return
-    herd.feeder.want(record.batch)
 
 
 async def records_of(herd: Herd, record: BatchRecord) -> AsyncIterator[JobRecord | None]:

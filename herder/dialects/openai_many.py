@@ -5,7 +5,6 @@ Who goes away, or whose herder stops, has the batch cancelled: what was not used
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncGenerator
 
 from fastapi import Request, Response
@@ -26,7 +25,7 @@ from herder.dialects.openai_answers import (
     head_of,
     usage_of,
 )
-from herder.errors import AnswerFailed, HerderError, Overloaded, RedisUnavailable
+from herder.errors import AnswerFailed, HerderError, Overloaded
 from herder.lifecycle import Status
 from herder.protocol import JobRecord
 
@@ -55,27 +54,28 @@ async def _events(
     batch, quiet_s, heard = record.batch, 0.0, 0
     jobs: list[JobRecord] = []
     ping_s = herd.settings.stream_ping_ms / 1000
-    with herd.attendance.of(batch):
-        async with herd.bell.listen(herd.broker.keys("batch_bell", batch)) as listener:
-            while heard < record.total:
-                # Read after subscribing and after each ring, so that an end that came between is seen.
-                read, rows = await herd.batches.ended_items(batch, heard, PAGE)
-                heard, quiet_s = heard + read, 0.0 if read else quiet_s
-                for _, index, job in rows:
-                    if job.status is Status.SUCCEEDED:
-                        jobs.append(job)
-                        yield _event(record, job, index, manners[index])
-                if heard < record.total and (herd.stopping.is_set() or await request.is_disconnected()):
-                    with contextlib.suppress(RedisUnavailable):  # else its presence lapses
-                        await herd.batches.abandon(record.account, batch)
-                        herd.feeder.want(batch)
-                    yield _broken(Overloaded(f"this herder stops; {batch} is cancelled, ask again"))
-                    return
-                if not read and not await listener.next(min(LOOK_S, ping_s)):
-                    quiet_s += min(LOOK_S, ping_s)
-                    if quiet_s >= ping_s:
-                        quiet_s = 0.0
-                        yield PING
+    try:
+        with herd.attendance.of(batch):
+            async with herd.bell.listen(herd.broker.keys("batch_bell", batch)) as listener:
+                while heard < record.total:
+                    # Read after subscribing and after each ring, so that an end that came between is seen.
+                    read, rows = await herd.batches.ended_items(batch, heard, PAGE)
+                    heard, quiet_s = heard + read, 0.0 if read else quiet_s
+                    for _, index, job in rows:
+                        if job.status is Status.SUCCEEDED:
+                            jobs.append(job)
+                            yield _event(record, job, index, manners[index])
+                    if heard < record.total and (herd.stopping.is_set() or await request.is_disconnected()):
+                        yield _broken(Overloaded(f"this herder stops; {batch} is cancelled, ask again"))
+                        return
+                    if not read and not await listener.next(min(LOOK_S, ping_s)):
+                        quiet_s += min(LOOK_S, ping_s)
+                        if quiet_s >= ping_s:
+                            quiet_s = 0.0
+                            yield PING
+    finally:
+        if heard < record.total:  # also where the reader went between two answers
+            herd.cancel.batch(record.account, batch)
     if len(jobs) < record.total:
         yield _broken(_failed(record, record.total - len(jobs)))
         return
