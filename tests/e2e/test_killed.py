@@ -53,7 +53,7 @@ def answering(up: Up, job: Job) -> str:
 
 def test_a_worker_killed_in_mid_answer(up: Up, long: int) -> None:
     with up.client() as herder:
-        job = herder.submit(PROMPT, tokens=long, temperature=0.8)
+        job = herder.submit(PROMPT, tokens=long, temperature=0.8, ignore_eos=True)
         worker = answering(up, job)
         pid = up.kill(worker)
         ended = herder.wait(job, ANSWER_S)
