@@ -36,7 +36,8 @@ async def told_whole(request: Request, sold: BoughtMany, manners: list[Manner]) 
     found = [job async for job in records_of(herd_of(request), many.record)]
     jobs = [job for job in found if job is not None and job.status is Status.SUCCEEDED]
     if len(jobs) < len(found):
-        refuse_if_none(many.record, next((job for job in found if job not in jobs), None))
+        failed = (job for job in found if job is not None and job.status is not Status.SUCCEEDED)
+        refuse_if_none(many.record, next(failed, None))
         raise _failed(many.record, len(found) - len(jobs))
     return Response(as_json(completion_answer(jobs, manners)), 200, many.headers, PLAIN)
 
