@@ -106,9 +106,13 @@ class Files:
 
 async def _inflated(kept: bytes) -> AsyncGenerator[bytes, None]:
     inflating = zlib.decompressobj()
-    while not inflating.eof:
-        yield inflating.decompress(kept, PIECE_BYTES)
-        kept = inflating.unconsumed_tail
+    for start in range(0, len(kept), PIECE_BYTES):
+        given = kept[start : start + PIECE_BYTES]  # what is not used of it is copied, each time
+        while given:
+            yield inflating.decompress(given, PIECE_BYTES)
+            given = inflating.unconsumed_tail
+    if rest := inflating.flush():
+        yield rest
 
 
 def _record(file: str, fields: dict[str, str]) -> FileRecord:
