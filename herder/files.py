@@ -9,12 +9,15 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import Any
 
 from herder.broker import Broker
-from herder.errors import InvalidRequest, NotFound
+from herder.errors import InvalidRequest, NotFound, RedisUnavailable
 from herder.replies import text_of
 
 PIECE_BYTES = 65_536
+PART_BYTES = 1_000_000  # of what is kept, in one script: everybody else waits for it
+KEEPING_TTL_MS = 600_000  # of parts of which no file comes
 FILES_MAX = 500  # of one account
 LEVEL = 1  # of compression: nine times as fast as the best, and nearly as small
 
@@ -46,11 +49,24 @@ class Files:
         most = self._broker.settings.files_bytes_max
         arguments = {
             "account": account, "file": file, "name": name, "purpose": purpose, "bytes": len(text),
-            "ttl_ms": ttl_ms, "files_max": FILES_MAX, "kept_bytes_max": most,
+            "ttl_ms": ttl_ms, "files_max": FILES_MAX, "kept_bytes": len(kept), "kept_bytes_max": most,
+            "keeping_ttl_ms": KEEPING_TTL_MS,
         }  # fmt: skip
-        match [text_of(part) for part in await self._broker.scripts.call("keep", arguments, kept)]:
+        reply: list[Any] = []
+        starts = range(0, len(kept), PART_BYTES)
+        for part, start in enumerate(starts):
+            arguments |= {"part": part, "last": part == len(starts) - 1}
+            found = await self._broker.scripts.call("keep", arguments, kept[start : start + PART_BYTES])
+            reply = [text_of(word) for word in found]
+            if reply != ["MORE"]:
+                break
+        match reply:
             case ["OK", int(now_ms), int(expires_ms)]:
                 return FileRecord(file, account, name, purpose, len(text), now_ms, expires_ms)
+            case ["LOST"]:
+                raise RedisUnavailable(
+                    "Redis has lost the beginning of the file; send it again", retry_after=1
+                )
             case ["MANY"]:
                 raise _no_room(f"{FILES_MAX} files are kept for this account; delete some")
             case ["LARGE", room]:
@@ -74,7 +90,7 @@ class Files:
 
     async def text(self, file: str) -> bytes:
         """What is in it. Raises NotFound: its time is over."""
-        return await asyncio.to_thread(zlib.decompress, await self._kept(file))
+        return await asyncio.to_thread(zlib.decompress, b"".join(await self._kept(file)))
 
     async def pieces(self, file: str) -> AsyncGenerator[bytes, None]:
         """The same, piece by piece: so long as somebody takes it, no more is in memory than is kept.
@@ -83,13 +99,15 @@ class Files:
         """
         return _inflated(await self._kept(file))
 
-    async def _kept(self, file: str) -> bytes:
-        kept: bytes | None = await self._broker.fetch(
-            self._broker.redis.get(self._broker.keys("file_text", file))
-        )
-        if kept is None:
+    async def _kept(self, file: str) -> list[bytes]:
+        """Its parts, each read by itself; they come and go together."""
+        broker, key = self._broker, self._broker.keys("file_text", file)
+        count = await broker.fetch(broker.redis.llen(key))
+        parts: list[bytes | None] = [await broker.fetch(broker.redis.lindex(key, i)) for i in range(count)]
+        there = [part for part in parts if part is not None]
+        if not there or len(there) < count:
             raise NotFound(f"file {file} is no longer kept")
-        return kept
+        return there
 
     async def files(self, account: str) -> list[FileRecord]:
         """An account's files, newest first."""
@@ -104,13 +122,14 @@ class Files:
         return [_record(file, fields) if fields else None for file, fields in zip(files, hashes, strict=True)]
 
 
-async def _inflated(kept: bytes) -> AsyncGenerator[bytes, None]:
+async def _inflated(parts: list[bytes]) -> AsyncGenerator[bytes, None]:
     inflating = zlib.decompressobj()
-    for start in range(0, len(kept), PIECE_BYTES):
-        given = kept[start : start + PIECE_BYTES]  # what is not used of it is copied, each time
-        while given:
-            yield inflating.decompress(given, PIECE_BYTES)
-            given = inflating.unconsumed_tail
+    for part in parts:
+        for start in range(0, len(part), PIECE_BYTES):
+            given = part[start : start + PIECE_BYTES]
+            while given:
+                yield inflating.decompress(given, PIECE_BYTES)
+                given = inflating.unconsumed_tail  # a copy: so it is never of much
     if rest := inflating.flush():
         yield rest
 

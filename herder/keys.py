@@ -88,7 +88,7 @@ TABLE: dict[str, Key] = {
     ),
     "account_batches": Key("account-batches:{}", "zset", "permanent", "batch ids by sequence number"),
     "file": Key("file:{}", "hash", "ttl", "a file that a caller has left here, without what is in it"),
-    "file_text": Key("file-text:{}", "string", "ttl", "what is in it, compressed"),
+    "file_text": Key("file-text:{}", "list", "ttl", "what is in it, compressed, in parts"),
     "account_files": Key("account-files:{}", "zset", "ttl", "an account's files by when their time is over"),
     "endpoint": Key("endpoint:{}", "hash", "permanent", "a webhook address and its secrets"),
     "endpoints": Key("endpoints:{}", "hash", "permanent", "an account's webhook addresses → endpoint id"),

@@ -1,5 +1,5 @@
 -- discard: a file of an account's, before its time is over.
--- Keys: file hash, file_text string, account_files zset.
+-- Keys: file hash, file_text list, account_files zset.
 -- Replies: OK | UNKNOWN
 
 if call('HGET', K.file(A.file), 'account') ~= A.account then return 'UNKNOWN' end

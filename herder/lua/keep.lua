@@ -1,24 +1,41 @@
--- keep: a file of an account's, for a time. Nothing is kept of one that does not fit.
--- Keys: account hash, file hashes, file_text string, account_files zset. ARGV[4]: what is in it, as it is kept.
--- Replies: {OK, now, expires} | {NO_ACCOUNT} | {MANY} (files of this account) | {LARGE, room} (so many bytes are left for it)
+-- keep: the next part of a file of an account's; with the last one it is a file, for a time. Nothing is kept of one that
+-- does not fit: it is looked at with the first part, and again with the last, since others come meanwhile.
+-- Keys: account hash, file hashes, file_text list, account_files zset. ARGV[4]: the part, as it is kept.
+-- Replies: {OK, now, expires} | {MORE} (go on with the next part) | {LOST} (what came before is gone: begin again)
+--          | {NO_ACCOUNT} | {MANY} (files of this account) | {LARGE, room} (so many bytes are left for it)
 
-local listed = K.account_files(A.account)
-local kept = 0
-local ids = call('ZRANGE', listed, 0, -1)
-for _, id in ipairs(ids) do
-  kept = kept + tonumber(call('HGET', K.file(id), 'kept_bytes') or 0)
+local listed, parts = K.account_files(A.account), K.file_text(A.file)
+
+-- Why the whole of it cannot be kept; nil where it can.
+local function refusal()
+  local kept = 0
+  for _, id in ipairs(call('ZRANGE', listed, 0, -1)) do
+    kept = kept + tonumber(call('HGET', K.file(id), 'kept_bytes') or 0)
+  end
+  if call('EXISTS', K.account(A.account)) == 0 then return { 'NO_ACCOUNT' } end
+  if call('ZCOUNT', listed, AT, '+inf') >= A.files_max then return { 'MANY' } end
+  if kept + A.kept_bytes > A.kept_bytes_max then return { 'LARGE', A.kept_bytes_max - kept } end
+  return nil
 end
-local live = call('ZCOUNT', listed, int(NOW), '+inf')
-if call('EXISTS', K.account(A.account)) == 0 then return { 'NO_ACCOUNT' } end
-if live >= A.files_max then return { 'MANY' } end
-if kept + #ARGV[4] > A.kept_bytes_max then return { 'LARGE', A.kept_bytes_max - kept } end
 
+local no = (A.part == 0 or A.last) and refusal()
+if no then
+  call('UNLINK', parts)
+  return no
+end
+if call('LLEN', parts) ~= A.part then return { 'LOST' } end
+
+call('RPUSH', parts, ARGV[4])
+if not A.last then
+  call('PEXPIRE', parts, A.keeping_ttl_ms)
+  return { 'MORE' }
+end
 local expires = NOW + A.ttl_ms
+call('PEXPIRE', parts, int(A.ttl_ms))
 call('ZREMRANGEBYSCORE', listed, '-inf', '(' .. AT)
 call('HSET', K.file(A.file), 'account', A.account, 'name', A.name, 'purpose', A.purpose, 'bytes', int(A.bytes),
-  'kept_bytes', #ARGV[4], 'created_ms', AT, 'expires_ms', int(expires))
+  'kept_bytes', int(A.kept_bytes), 'created_ms', AT, 'expires_ms', int(expires))
 call('PEXPIRE', K.file(A.file), int(A.ttl_ms))
-call('SET', K.file_text(A.file), ARGV[4], 'PX', int(A.ttl_ms))
 call('ZADD', listed, int(expires), A.file)
 if call('PTTL', listed) < A.ttl_ms then call('PEXPIRE', listed, int(A.ttl_ms)) end
 return { 'OK', NOW, expires }
