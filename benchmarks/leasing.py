@@ -68,7 +68,7 @@ async def _peer(broker: Broker) -> Broker:
     """Another broker on the same Redis, with the peer's lease script."""
     whole = scripts.script_source
     own = (files("herder") / "lua" / "lease.lua").read_text("utf-8")
-    plain = whole("lease").removesuffix(own) + PEER.read_text("utf-8")
+    plain = whole("lease").replace(own, PEER.read_text("utf-8"))
 
     def source(name: str) -> str:
         return plain if name == "lease" else whole(name)

@@ -34,16 +34,28 @@ def translated(error: redis.exceptions.RedisError) -> Exception:
     text = str(error)
     if text.startswith(("LOADING", "MASTERDOWN", "READONLY", "UNBLOCKED", "BUSY")):
         return RedisUnavailable(f"Redis is not ready: {text}", retry_after=1)
-    if "OOM" in text[:40]:
+    if "OOM command not allowed" in text:  # a script says first which it is
         return Overloaded("Redis is out of memory; try again later", retry_after=10)
     return error
 
 
-Command = tuple[str | bytes, ...]
-"""As Redis reads it: its name, and what follows; a long text comes last."""
+Words = tuple[str | bytes, ...]
 
 
-_packed: Callable[[Command], bytes] = pack_command  # type: ignore[assignment]  # its stub knows but one word
+@dataclass(frozen=True, slots=True)
+class Command:
+    """As Redis reads it: its name, and what follows; a long text comes last.
+
+    Those `together` that have the same head go as one, the head once and then the rest of each; the reply is a list
+    of theirs, in this order.
+    """
+
+    head: Words
+    rest: Words = ()
+    together: bool = False
+
+
+_packed: Callable[[Words], bytes] = pack_command  # type: ignore[assignment]  # its stub knows but one word
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +164,7 @@ class Line:
                 continue
             some.append(calls)
             room -= len(calls.commands)
-            length += sum(len(command[-1]) for command in calls.commands)
+            length += sum(len(command.rest[-1]) for command in calls.commands if command.rest)
         return some
 
     def _give_up(self) -> None:
@@ -168,13 +180,24 @@ class Line:
 
 async def _round_trip(connection: Any, commands: list[Command]) -> list[Any]:
     """The replies, errors of Redis among them. RedisError: the connection was lost, and is closed."""
-    await connection.send_packed_command(b"".join(map(_packed, commands)))
-    replies: list[Any] = []
-    for _ in commands:
+    groups: dict[Words | int, list[int]] = {}
+    for i, command in enumerate(commands):
+        groups.setdefault(command.head if command.together else i, []).append(i)
+    packed = [
+        _packed(commands[members[0]].head + tuple(word for i in members for word in commands[i].rest))
+        for members in groups.values()
+    ]
+    await connection.send_packed_command(b"".join(packed))
+    replies: list[Any] = [None] * len(commands)
+    for members in groups.values():
         try:
-            replies.append(await connection.read_response())
+            reply = await connection.read_response()
         except redis.exceptions.ResponseError as error:
-            replies.append(error)
+            reply = [error] * len(members)
+        else:
+            reply = reply if commands[members[0]].together else [reply]
+        for i, each in zip(members, reply, strict=True):
+            replies[i] = each
     return replies
 
 

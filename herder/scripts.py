@@ -17,6 +17,20 @@ from herder.keys import lua_key_functions
 from herder.line import Command, Line, translated
 
 _FOLDER = files("herder") / "lua"
+# ARGV: 1 key prefix, 2 simulated time in ms or '', then of each call 3 named arguments as JSON, 4 a text.
+_HEAD = "local PREFIX, OVERRIDE = ARGV[1], ARGV[2]\nlocal A, TEXT\n"
+# A call that fails keeps no other from being made. Alone it fails as a script does.
+_EACH = """
+local replies = {}
+for i = 3, #ARGV, 2 do
+  A, TEXT = cjson.decode(ARGV[i]), ARGV[i + 1]
+  if #ARGV == 4 then return { transition() or false } end
+  local done, reply = pcall(transition)
+  if not done then reply = { err = type(reply) == 'table' and reply.err or tostring(reply) } end
+  replies[#replies + 1] = reply or false
+end
+return replies
+"""
 _FUNCTION = re.compile(r"local function (\w+)\(.*(?:\n(?: .*)?)*\n?(?:^end\n)?", re.MULTILINE)
 
 
@@ -37,10 +51,10 @@ def script_source(name: str) -> str:
 
     Functions that it does not use are left out: Redis makes each anew in every call, and clears it away after.
     """
-    head = "local PREFIX, OVERRIDE = ARGV[1], ARGV[2]\nlocal A = cjson.decode(ARGV[3])\n"
-    rest = _used(shared_source(), (_FOLDER / f"{name}.lua").read_text("utf-8"))
+    body = (_FOLDER / f"{name}.lua").read_text("utf-8")
+    rest = _used(shared_source(), f"local function transition()\n{body}end\n")
     keys = [line for line in lua_key_functions().splitlines(keepends=True) if _key_is_used(line, rest)]
-    return head + "".join(keys) + rest
+    return _HEAD + "".join(keys) + rest + _EACH
 
 
 def _used(shared: str, body: str) -> str:
@@ -78,11 +92,13 @@ class Scripts:
         override = self._clock.override_ms()
         named = to_json({name: value for name, value in arguments.items() if value is not None})
         time = "" if override is None else str(override)
-        return ("EVALSHA", self._digests[name], "0", self._prefix, time, named, text)
+        return Command(
+            ("EVALSHA", self._digests[name], "0", self._prefix, time), (named, text), together=True
+        )
 
     async def read(self, *command: str) -> Any:
         """The reply to a command that only reads, which shares a round trip with the scripts that wait with it."""
-        (reply,) = await self._line.ask([command])
+        (reply,) = await self._line.ask([Command(command)])
         if isinstance(reply, redis.exceptions.RedisError):
             raise translated(reply) from reply
         return reply

@@ -1,5 +1,6 @@
 -- Shared by every script: arguments, time, money, the queue, the event log, and the one function that ends a job.
--- ARGV: 1 key prefix, 2 simulated time in ms or '', 3 named arguments as JSON, 4 a text that is stored as it is.
+-- A: named arguments. TEXT: a text that is stored as it is, or ''. Several calls that wait together are one for Redis:
+-- what stands here is done once for all of them, and then the script for each, with an A and a TEXT of its own.
 -- A script is not rolled back: each one checks everything first and writes last.
 -- Numbers are never concatenated ('..' rounds them to 14 digits): they go to redis.call as numbers, or through int().
 
@@ -244,8 +245,8 @@ end
 -- not to be written. Whether it was now.
 local function keep_body(delivery)
   call('ZREM', K.unwritten(), delivery)
-  if ARGV[4] == '' or call('EXISTS', K.delivery(delivery)) == 0 then return false end
-  return call('HSETNX', K.delivery(delivery), 'body', ARGV[4]) == 1
+  if TEXT == '' or call('EXISTS', K.delivery(delivery)) == 0 then return false end
+  return call('HSETNX', K.delivery(delivery), 'body', TEXT) == 1
 end
 
 -- What a lane shares with others: its account's place at that host, and its account. The lanes of earlier versions are

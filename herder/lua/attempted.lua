@@ -10,7 +10,7 @@ if delivery[1] ~= 'pending' or tonumber(delivery[2]) ~= A.attempt or tonumber(de
 end
 land(lane, A.delivery)
 call('ZREM', K.due(lane), A.delivery)
-if ARGV[4] ~= '' then keep_body(A.delivery) end
+if TEXT ~= '' then keep_body(A.delivery) end
 call('HINCRBY', K.delivery(A.delivery), 'tries', 1)
 call('HSET', K.delivery(A.delivery), 'told', A.attempt, 'last_ms', NOW, 'last_status', A.response_status or '',
   'last_error', A.error or '')

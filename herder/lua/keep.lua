@@ -1,6 +1,6 @@
 -- keep: the next part of a file of an account's; with the last one it is a file, for a time. Nothing is kept of one that
 -- does not fit: it is looked at with the first part, and again with the last, since others come meanwhile.
--- Keys: account hash, file hashes, file_text list, account_files zset. ARGV[4]: the part, as it is kept.
+-- Keys: account hash, file hashes, file_text list, account_files zset. TEXT: the part, as it is kept.
 -- Replies: {OK, now, expires} | {MORE} (go on with the next part) | {LOST} (what came before is gone: begin again)
 --          | {NO_ACCOUNT} | {MANY} (files of this account) | {LARGE, room} (so many bytes are left for it)
 
@@ -25,7 +25,7 @@ if no then
 end
 if call('LLEN', parts) ~= A.part then return { 'LOST' } end
 
-call('RPUSH', parts, ARGV[4])
+call('RPUSH', parts, TEXT)
 if not A.last then
   call('PEXPIRE', parts, A.keeping_ttl_ms)
   return { 'MORE' }

@@ -1,6 +1,6 @@
 -- settle: running → succeeded, failed, cancelled; and from queued, late, by the attempt that had lapsed.
 -- Fee captured, result stored, callback posted, in one step. Idempotent by (job, attempt).
--- Keys: job hash, and those of finish(). ARGV[4]: the first answer's text; of others and of chances A.choices, A.logprobs.
+-- Keys: job hash, and those of finish(). TEXT: the first answer's text; of others and of chances A.choices, A.logprobs.
 -- Replies: OK | REPEAT (this very attempt has settled) | STALE (another attempt owns the job or ended it, or it is gone)
 --          | OVERDRAWN (capture above the hold) | NOT_FLAGGED (cancelled, but nobody asked)
 
@@ -25,7 +25,7 @@ add('error_message', A.error_message)
 if A.outcome == 'failed' then
   finish(job, 'failed', 0, 0, result)
 else
-  local kept = { 'text', ARGV[4] }
+  local kept = { 'text', TEXT }
   for _, name in ipairs({ 'choices', 'logprobs' }) do
     if A[name] then kept[#kept + 1] = name; kept[#kept + 1] = A[name] end
   end

@@ -1,7 +1,7 @@
 -- submit: — → queued. Holds the fee and joins the queue, in one step.
 -- Keys: account hash, books, ledger stream, prices hash, models set, model hash, queue zset, clocks zset,
 --       idempotency hash, job hash, input string, events stream, account_jobs zset, sequence, presence zset.
--- ARGV[4]: the input that a worker will read, JSON.
+-- TEXT: the input that a worker will read, JSON.
 -- Replies: {OK, position, submitted_ms, available} | {REPLAY, job} | {CONFLICT} | {NO_ACCOUNT} | {SUSPENDED} | {NO_MODEL, model} | {REPRICE}
 --          | {FULL, depth} | {POOR, available}
 
@@ -16,7 +16,7 @@ if refusal then return refusal end
 
 -- 3. Tour 3/8: the hold, the job, and its place in line; join_line() says which.
 post('hold', A.account, 'available', 'held', A.fee, A.job)
-A.id, A.input = A.job, ARGV[4]
+A.id, A.input = A.job, TEXT
 local position = join_line(A, depth == 0)
 attend(A.job)
 remember(remembered, A.job)

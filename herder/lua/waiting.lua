@@ -14,5 +14,5 @@ if A.op == 'wait' then
   return model
 end
 call('ZREM', K.waiting(), A.worker)
-if A.op == 'failed' and call('EXISTS', key) == 1 then call('HSET', key, 'why', ARGV[4]) end
+if A.op == 'failed' and call('EXISTS', key) == 1 then call('HSET', key, 'why', TEXT) end
 return ''

@@ -1,11 +1,11 @@
 -- worker: register a worker with its model card, or take it off the list (what it still holds lapses or is released).
--- Keys: models set, card and vocab strings, worker hash, workers and model_workers zsets. ARGV[4]: vocabulary bytes.
+-- Keys: models set, card and vocab strings, worker hash, workers and model_workers zsets. TEXT: vocabulary bytes.
 -- Reply: OK
 
 if A.op == 'register' then
   call('SADD', K.models(), A.model)
   call('SET', K.card(A.model), A.card)
-  if #ARGV[4] > 0 then call('SET', K.vocab(A.model), ARGV[4]) end
+  if #TEXT > 0 then call('SET', K.vocab(A.model), TEXT) end
   call('HSET', K.worker(A.worker), 'model', A.model, 'stats', A.stats, 'tokens_per_second', 0)
   call('PEXPIRE', K.worker(A.worker), A.gone_ms)
   call('ZADD', K.workers(), NOW, A.worker)

@@ -184,7 +184,7 @@ WEBHOOKS = tuple(replace(mutant, mood="webhooks") for mutant in (
     Mutant("callback-never-written", "callback", "call('ZADD', K.unwritten(), int(new.at_ms + half), new.id)"),
     Mutant("write-again", "write", "'HSETNX'", "'HSET'"),
     Mutant("write-no-more", "write", "call('ZREM', K.unwritten(), delivery)"),
-    Mutant("attempted-writes-nothing", "attempted", "if ARGV[4] ~= '' then keep_body(A.delivery) end"),
+    Mutant("attempted-writes-nothing", "attempted", "if TEXT ~= '' then keep_body(A.delivery) end"),
     Mutant("claim-ignores-lane-max", "claim", "math.min(room_of(lane), A.limit)", "A.limit"),
     Mutant("claim-ignores-host-max", "claim", "left_of(host, A.host_max)", "left_of(host, 1000)"),
     Mutant("claim-ignores-account-max", "claim", "left_of(account, A.account_max)",
