@@ -15,21 +15,10 @@ from llama_herder._async_batches import AsyncBatchCalls
 from llama_herder._async_chat import WAITS_MAX, AsyncChatCalls
 from llama_herder._async_stream import AsyncEventStream, Line, performed
 from llama_herder._async_webhooks import AsyncWebhooks
-from llama_herder._core import (
-    TRIES,
-    Broken,
-    Call,
-    Effect,
-    Flow,
-    Outcome,
-    Patience,
-    Reply,
-    Send,
-    Sleep,
-    perform,
-)
-from llama_herder._http import broken_of, client_settings, reply_of, request_of, url_of
+from llama_herder._core import Broken, Call, Effect, Flow, Outcome, Reply, Send, Sleep, perform
+from llama_herder._http import broken_of, client_settings, patience_of, reply_of, request_of, url_of
 from llama_herder._json import Page
+from llama_herder._patience import REFUSED_S, TRIES
 from llama_herder.types import Account, Info, Job, LedgerEntry, Message, Model, Options, Quote, Worker
 
 T = TypeVar("T")
@@ -49,7 +38,9 @@ class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
     A task that is cancelled while it waits leaves its job alive; `cancel` ends it.
 
     `url` defaults to HERDER_URL, then to http://127.0.0.1:8080; `api_key` to HERDER_API_KEY. `timeout` is seconds
-    without a sign of life from the herder; `tries` how often a call is tried where trying again is safe.
+    without a sign of life from the herder; `tries` how often a call is tried where trying again is safe; `refused_s`
+    for how many seconds refused connections are sat out, as while a herder restarts (6 of them before the first answer,
+    since the URL may be wrong; none with `tries=1`).
     """
 
     def __init__(
@@ -59,13 +50,14 @@ class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
         *,
         timeout: float = 30.0,
         tries: int = TRIES,
+        refused_s: float = REFUSED_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = url_of(url)
         self.admin = AsyncAdmin(self)
         self.webhooks = AsyncWebhooks(self)
         self._timeout = timeout
-        self._patience = Patience(tries=tries)
+        self._patience = patience_of(tries, refused_s)
         self._answers: dict[asyncio.Task[None], str] = {}
         self._turns = asyncio.Semaphore(WAITS_MAX)
         self._client = httpx.AsyncClient(**client_settings(self.url, api_key, timeout, transport))
@@ -134,6 +126,9 @@ class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
     ) -> Job:
         """Submit and wait; the job has an answer, or JobFailed, JobCancelled, JobExpired or WaitTimeout is raised.
 
+        `timeout` is seconds for all of it, also for trying again; without it there is no end. What takes longer is a
+        request that is under way: the submission is sent in any case, and the job then looked at once.
+
         >>> job = await herder.run("What is a chatbot?", tokens=40)
         >>> job.text
         'A chatbot is a computer program that talks with people in everyday language.'
@@ -153,7 +148,8 @@ class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
     ) -> AsyncEventStream:
         """Submit, and the answer as it comes; goes on by itself over broken connections. The last event is `Done`.
 
-        JobFailed is raised for a job that failed, WaitTimeout after `timeout` seconds: the job lives on.
+        JobFailed is raised for a job that failed, WaitTimeout once `timeout` seconds have passed since the first event
+        was asked for: the job lives on.
         `cancel_on_disconnect` has the herder cancel it once this end is gone, be it for a moment.
 
         >>> async for event in herder.stream("What is a chatbot?", tokens=40):

@@ -22,9 +22,10 @@ from llama_herder._callbacks import (
     left_behind,
     log,
 )
-from llama_herder._core import Flow, Patience
+from llama_herder._core import Flow
 from llama_herder._dialogue import TOKENS, Dialogue
 from llama_herder._json import Page
+from llama_herder._patience import Patience
 from llama_herder._typed import ModelClass
 from llama_herder.errors import HerderError, WaitTimeout
 from llama_herder.problems import InvalidRequest

@@ -6,17 +6,15 @@ Pure: builds `Call` values, as `_calls` does for single jobs.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from llama_herder._calls import chat, paging, part
+from llama_herder._calls import chat, keyed, kind_of, may_be_there, paging, part, stops
 from llama_herder._core import Call, Send, json_bytes
 from llama_herder._json import Page, page_of
 from llama_herder.batches import Batch, Charge
-from llama_herder.problems import InvalidRequest
 
 ITEMS_MAX = 10_000
 """What a herder takes in one JSON body, unless it was set otherwise; more is sent as JSON lines."""
@@ -50,8 +48,8 @@ def batch(
     """Pay for many prompts. Repeatable: the key makes the herder answer a repetition with the same batch."""
     asked = _items(items)
     shared = {"tokens": tokens, **options, "charge": charge, "webhook_per_item": webhook_per_item}
-    if isinstance(shared.get("stop"), str):
-        shared["stop"] = [shared["stop"]]
+    if shared.get("stop") is not None:
+        shared["stop"] = stops(shared["stop"])
     left_out: dict[str, Any] = {"charge": "all_or_nothing", "webhook_per_item": False, "raw": False}
     body = {
         name: value
@@ -64,12 +62,12 @@ def batch(
         body["prompts"] = [item["prompt"] for item in asked]
     else:
         body["items"] = asked
-    return _submission(Send("POST", _PATH, body=body, headers=_keyed(key), read_s=_taking_s(len(asked))))
+    return _submission(Send("POST", _PATH, body=body, headers=keyed(key), read_s=_taking_s(len(asked))))
 
 
 def upload(lines: bytes, options: Mapping[str, Any], key: str | None) -> Call[Batch]:
     """The same for one item a line; the herder's refusals count these lines from 1."""
-    headers = {**_keyed(key), "Content-Type": "application/jsonl"}
+    headers = {**keyed(key), "Content-Type": "application/jsonl"}
     params = {name: _in_query(value) for name, value in options.items() if value is not None}
     taking_s = _taking_s(lines.count(b"\n") + 1)
     return _submission(SendLines("POST", _PATH, params, headers=headers, read_s=taking_s, lines=lines))
@@ -80,18 +78,7 @@ def _taking_s(items: int) -> float:
 
 
 def _submission(send: Send) -> Call[Batch]:
-    unsure = (
-        "the batch may have been accepted: the same submission with the idempotency key "
-        f"{send.headers['Idempotency-Key']} tells, without paying twice"
-    )
-    return Call(send, Batch.from_json, unsure=unsure)
-
-
-def _keyed(key: str | None) -> dict[str, str]:
-    key = key or str(uuid.uuid4())
-    if not (key.isascii() and key.isprintable()):
-        raise InvalidRequest("the idempotency key must be printable ASCII")
-    return {"Idempotency-Key": key}
+    return Call(send, Batch.from_json, unsure=may_be_there("batch", send.headers))
 
 
 def _in_query(value: Any) -> str | list[str]:
@@ -110,7 +97,7 @@ def _in_query(value: Any) -> str | list[str]:
 
 def _items(items: object) -> list[dict[str, Any]]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
-        raise TypeError(f"a batch is a list of prompts, not a {type(items).__name__}")
+        raise TypeError(f'a batch is a list of prompts such as ["…", "…"], not {kind_of(items)}')
     return [_item(one, at) for at, one in enumerate(items)]
 
 
@@ -125,7 +112,7 @@ def _item(one: object, at: int) -> dict[str, Any]:
             raise TypeError("one chat is not a batch: put it into a list, as one of its prompts")
         raise TypeError(f"item {at} has neither a prompt nor messages")
     try:
-        return {"messages": chat(one)}
+        return {"messages": chat(one, "a prompt must be text, or")}
     except TypeError as error:
         raise TypeError(f"item {at}: {error}") from None
 

@@ -14,15 +14,14 @@ from llama_herder._core import (
     Broken,
     Call,
     Effect,
-    Patience,
     Reply,
     Sleep,
     error_of,
-    passing,
+    pause_after,
     perform,
-    retry_after_s,
     worded,
 )
+from llama_herder._patience import Patience, Tries
 from llama_herder._streams import JSON_LINES, Close, Emit, Emitting, Open, Opened, Read, StreamEffect
 from llama_herder.batches import Batch, BatchResult
 from llama_herder.errors import HerderError, Unavailable
@@ -111,7 +110,7 @@ class _Results:
     def __init__(self, batch_id: str, cursor: int, follow: bool, url: str, patience: Patience) -> None:
         self._batch_id, self._cursor, self._follow = batch_id, cursor, follow
         self._url, self._patience = url, patience
-        self._attempt = 1
+        self._tries = Tries()
         self._alive()
 
     def flow(self) -> Emitting[BatchResult]:
@@ -119,6 +118,8 @@ class _Results:
         while True:
             request = _batch_calls.results(self._batch_id, self._cursor, self._follow)
             outcome = yield Open(request, kind=JSON_LINES)
+            if not isinstance(outcome, Broken):
+                self._patience.contact.made = True
             if isinstance(outcome, Opened):
                 outcome = yield from self._read()
                 if outcome is None:
@@ -130,7 +131,6 @@ class _Results:
                 raise HerderError(found, status=outcome.status)
             yield Close()
             yield Sleep(self._pause_s(outcome))
-            self._attempt += 1
 
     def _read(self) -> Generator[StreamEffect[BatchResult], Any, Broken | None]:
         """None at an end between two lines, otherwise what broke."""
@@ -149,7 +149,7 @@ class _Results:
             for line in whole:
                 found = self._result(line)
                 if found.cursor > self._cursor:
-                    self._cursor, self._attempt = found.cursor, 1
+                    self._cursor, self._tries = found.cursor, Tries()
                     yield Emit(found)
 
     def _result(self, line: bytes) -> BatchResult:
@@ -171,7 +171,7 @@ class _Results:
             batch = yield from perform(call, self._url, self._lasting())
         except Unavailable as error:
             raise self._left(error) from None
-        if batch.ended and self._cursor < batch.counts.ended and self._attempt > self._patience.tries:
+        if batch.ended and self._cursor < batch.counts.ended and self._tries.failed >= self._patience.tries:
             raise NotFound(
                 f"the results of {self._batch_id} from cursor {self._cursor} on are no longer kept"
             )
@@ -182,14 +182,13 @@ class _Results:
         self._until = self._patience.clock() + _calls.OUTAGE_S
 
     def _lasting(self) -> Patience:
-        return Patience(until=self._until, clock=self._patience.clock, jitter=self._patience.jitter)
+        return self._patience.lasting(self._until)
 
     def _pause_s(self, outcome: Reply | Broken) -> float:
         """Seconds until the next try; raises where there shall be none."""
-        asked = retry_after_s(outcome.headers.get("retry-after")) if isinstance(outcome, Reply) else None
-        delay = self._lasting().delay_s(self._attempt, asked) if passing(outcome) else None
-        if delay is not None:
-            return delay
+        pause_s = pause_after(outcome, self._tries, self._lasting())
+        if pause_s is not None:
+            return pause_s
         error = error_of(outcome, self._url)
         raise self._left(error) if isinstance(error, Unavailable) else error
 

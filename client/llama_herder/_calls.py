@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote as _quoted
 
-from llama_herder._core import Call, Flow, Patience, Send, Sleep, perform
+from llama_herder._core import Call, Flow, Send, Sleep, perform
 from llama_herder._json import Page, page_of
+from llama_herder._patience import Patience
 from llama_herder.errors import JobCancelled, JobExpired, JobFailed, Unavailable, WaitTimeout
 from llama_herder.problems import InvalidRequest, NotFound
 from llama_herder.types import Account, Info, Job, LedgerEntry, Message, Model, Quote, Worker
@@ -26,27 +27,29 @@ def id_of(thing: object) -> str:
     """The id of a job or a batch, where an id does as well."""
     found = thing if isinstance(thing, str) else getattr(thing, "id", None)
     if not isinstance(found, str):
-        raise TypeError(f"a job, a batch or its id is needed, not {_kind(thing)}")
+        raise TypeError(f"a job, a batch or its id is needed, not {kind_of(thing)}")
     return found
 
 
 def seconds(given: float | None, name: str = "timeout") -> float | None:
     """A time that can be waited for; whatever else was passed is told apart here, before anything is sent."""
     if given is not None and (isinstance(given, bool) or not isinstance(given, int | float)):
-        raise TypeError(f"{name} must be a number of seconds, or None, not {_kind(given)}")
+        raise TypeError(f"{name} must be a number of seconds, or None, not {kind_of(given)}")
     if given is not None and not given >= 0:
         raise InvalidRequest(f"{name} must be 0 seconds or more, not {given:g}")
     return given
 
 
-def _kind(given: object) -> str:
-    return "None" if given is None else f"a {type(given).__name__}"
+def kind_of(given: object) -> str:
+    """What was given, for a message: None, a str, an int."""
+    name = type(given).__name__
+    return "None" if given is None else f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def part(text: str) -> str:
     """A name or an id as one segment of a path; an empty one would be another address."""
     if not isinstance(text, str):
-        raise TypeError(f"a name or an id must be text, not {_kind(text)}")
+        raise TypeError(f"a name or an id must be text, not {kind_of(text)}")
     if not text.strip("."):
         raise NotFound(f"{text!r} is not a name or an id")
     return _quoted(text, safe="", errors="surrogateescape")
@@ -62,42 +65,68 @@ def paging(limit: int | None, cursor: str | None) -> dict[str, str | int]:
 
 def ask(prompt: str | Sequence[Message], tokens: int | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a submission or of a quote; what was not given is left out."""
-    body: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": chat(prompt)}
+    body: dict[str, Any] = (
+        {"prompt": prompt}
+        if isinstance(prompt, str)
+        else {"messages": chat(prompt, "the prompt must be text, or")}
+    )
     body["tokens"] = tokens
     body |= options
-    if isinstance(body.get("stop"), str):
-        body["stop"] = [body["stop"]]
     if body.get("stop") is not None:
-        body["stop"] = list(body["stop"])
+        body["stop"] = stops(body["stop"])
     if not body.get("raw"):
         body.pop("raw", None)
     return {name: value for name, value in body.items() if value is not None}
 
 
-def chat(prompt: object) -> list[Message]:
+def stops(given: object) -> list[Any]:
+    """Texts before which the answer ends, or only one; whatever else was passed is told apart here."""
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, bytes | Mapping) or not isinstance(given, Iterable):
+        raise TypeError(
+            f'stop must be text, or a list of texts such as ["\\n", "User:"], not {kind_of(given)}'
+        )
+    return list(given)
+
+
+def chat(given: object, wanted: str = "messages must be") -> list[Message]:
     """The turns of a chat; whatever else was passed is told apart here, before anything is sent."""
-    if not isinstance(prompt, str | bytes | Mapping) and isinstance(prompt, Iterable):
-        turns = list(prompt)
+    found = kind_of(given)
+    if not isinstance(given, str | bytes | Mapping) and isinstance(given, Iterable):
+        turns = list(given)
         if all(isinstance(turn, Mapping) for turn in turns):
             return turns
-        found = f"a {type(prompt).__name__} with other things than messages"
-    else:
-        found = _kind(prompt)
-    shape = '[{"role": "user", "content": "…"}]'
-    raise TypeError(f"the prompt must be text, or a list of messages such as {shape}, not {found}")
+        found += " with other things than messages"
+    raise TypeError(f'{wanted} a list of messages such as [{{"role": "user", "content": "…"}}], not {found}')
+
+
+def keyed(idempotency_key: str | None) -> dict[str, str]:
+    """The header with the key of a submission, a new one where none is given."""
+    if idempotency_key is not None and not isinstance(idempotency_key, str):
+        raise TypeError(
+            f'idempotency_key must be text, such as "order-17", or None, not {kind_of(idempotency_key)}'
+        )
+    key = idempotency_key or str(uuid.uuid4())
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidRequest("the idempotency key must be printable ASCII")
+    return {"Idempotency-Key": key}
 
 
 def submit(body: Mapping[str, Any], idempotency_key: str | None) -> Call[Job]:
     """Hold the fee and join the line. Repeatable: the key makes the herder answer a repetition with the same job."""
-    key = idempotency_key or str(uuid.uuid4())
-    if not (key.isascii() and key.isprintable()):
-        raise InvalidRequest("the idempotency key must be printable ASCII")
-    unsure = (
-        f"the job may have been accepted: the same submission with the idempotency key {key} tells, "
+    headers = keyed(idempotency_key)
+    send = Send("POST", "/v1/jobs", body=body, headers=headers)
+    return Call(send, Job.from_json, unsure=may_be_there("job", headers))
+
+
+def may_be_there(what: str, headers: Mapping[str, str]) -> str:
+    """What to say of a submission whose reply was lost."""
+    key = headers["Idempotency-Key"]
+    return (
+        f"the {what} may have been accepted: the same submission with the idempotency key {key} tells, "
         "without paying twice"
     )
-    send = Send("POST", "/v1/jobs", body=body, headers={"Idempotency-Key": key})
-    return Call(send, Job.from_json, unsure=unsure)
 
 
 def quote(body: Mapping[str, Any]) -> Call[Quote]:
@@ -105,10 +134,10 @@ def quote(body: Mapping[str, Any]) -> Call[Quote]:
     return Call(Send("POST", "/v1/quote", body=body), Quote.from_json)
 
 
-def job(job_id: str, wait_s: int = 0) -> Call[Job]:
+def job(job_id: str, wait_s: float = 0) -> Call[Job]:
     """A job as it is now, or after at most `wait_s` seconds of waiting for its end."""
-    params: dict[str, str | int] = {"wait": wait_s} if wait_s else {}
-    return Call(Send("GET", f"/v1/jobs/{part(job_id)}", params=params, read_s=float(wait_s)), Job.from_json)
+    params = {"wait": f"{wait_s:.3f}".rstrip("0").rstrip(".")} if wait_s else {}
+    return Call(Send("GET", f"/v1/jobs/{part(job_id)}", params=params, read_s=wait_s), Job.from_json)
 
 
 def jobs(limit: int | None, cursor: str | None) -> Call[Page[Job]]:
@@ -127,23 +156,25 @@ def waiting(
     patience: Patience,
     timeout: float | None = None,
     *,
+    deadline: float | None = None,
     poll_s: float = POLL_S,
     on_poll: Callable[[Job], object] | None = None,
 ) -> Flow[Job]:
     """Polls, each poll a long one, until the job has ended; sits out a herder that restarts, for five minutes.
 
-    Raises WaitTimeout after `timeout` seconds, and the last error once the herder was away for too long.
+    Raises WaitTimeout after `timeout` seconds (`deadline`, where they began earlier), and the last error once the
+    herder was away for too long.
     """
     seconds(timeout)
     seconds(poll_s, "poll_s")
     clock = patience.clock
-    deadline = math.inf if timeout is None else clock() + timeout
+    if deadline is None:
+        deadline = math.inf if timeout is None else clock() + timeout
     seen: Job | None = None
     while True:
-        left = deadline - clock()
-        wait_s = max(1, math.ceil(min(poll_s, left))) if left > 0 else 0
         asked = clock()
-        lasting = Patience(until=min(deadline, asked + OUTAGE_S), clock=clock, jitter=patience.jitter)
+        wait_s = _whole_ms(min(poll_s, deadline - asked))
+        lasting = patience.lasting(min(deadline, asked + OUTAGE_S))
         try:
             seen = yield from perform(job(job_id, wait_s), url, lasting)
         except Unavailable as error:
@@ -154,10 +185,16 @@ def waiting(
             on_poll(seen)
         if seen.ended:
             return seen
-        if clock() >= deadline:
+        left = deadline - clock()
+        if left <= 0:
             raise _still(job_id, seen, timeout)
         if clock() - asked < PAUSE_S:
-            yield Sleep(PAUSE_S)
+            yield Sleep(min(PAUSE_S, left))
+
+
+def _whole_ms(wait_s: float) -> float:
+    """Rounded up to milliseconds, so that the answer does not come before its time; 0 for what is over."""
+    return math.ceil(wait_s * 1000) / 1000 if wait_s > 0 else 0
 
 
 def _still(job_id: str, seen: Job | None, timeout: float | None, why: str = "") -> WaitTimeout:
@@ -175,10 +212,11 @@ def running(
     patience: Patience,
     timeout: float | None = None,
 ) -> Flow[Job]:
-    """Submits, waits and judges; `timeout` counts from the moment the job is accepted."""
+    """Submits, waits and judges, all in `timeout`: it is sent in any case, and then looked at once at least."""
     seconds(timeout)
-    accepted = yield from perform(submit(body, idempotency_key), url, patience)
-    ended = yield from waiting(accepted.id, url, patience, timeout)
+    deadline = math.inf if timeout is None else patience.clock() + timeout
+    accepted = yield from perform(submit(body, idempotency_key), url, patience.within(deadline))
+    ended = yield from waiting(accepted.id, url, patience, timeout, deadline=deadline)
     return answered(ended)
 
 

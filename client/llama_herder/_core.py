@@ -8,7 +8,6 @@ flows. Must not know httpx, threads, event loops or which clock there is.
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +15,16 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from llama_herder._patience import Patience, Tries
 from llama_herder.errors import CannotConnect, HerderError, NoReply, Unavailable
 from llama_herder.problems import InvalidKey, InvalidRequest, error_class
 
 T = TypeVar("T")
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-TRIES = 5
-BACKOFF_S = 0.25
-BACKOFF_S_MAX = 8.0
-RETRY_AFTER_S_MAX = 60.0
 RETRIED = frozenset({429, 502, 503, 504})
+
+_NOT_SENT = "nothing was sent, and nothing is charged"
 
 
 @dataclass(frozen=True)
@@ -106,63 +104,39 @@ class Call(Generic[T]):
     unsure: str = ""
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long to keep trying: a number of tries, or (for a wait) until a moment of `clock`.
-
-    Where the connection is refused, beyond the tries until `refused_s` seconds were slept.
-    """
-
-    tries: int = TRIES
-    until: float | None = None
-    clock: Callable[[], float] = time.monotonic
-    jitter: Callable[[], float] = random.random
-    refused_s: float = 0.0
-
-    def delay_s(
-        self, attempt: int, retry_after_s: float | None, slept_s: float | None = None
-    ) -> float | None:
-        """Seconds before the try after `attempt` (from 1); None when there shall be none.
-
-        The herder's Retry-After, up to a minute, otherwise exponential with jitter. `slept_s` is given for a refused
-        connection: the seconds slept so far.
-        """
-        left_s = 0.0 if slept_s is None else self.refused_s - slept_s
-        if self.until is None and attempt >= self.tries and left_s <= 0:
-            return None
-        backoff = min(BACKOFF_S_MAX, BACKOFF_S * float(1 << min(attempt - 1, 16))) * (
-            0.5 + 0.5 * self.jitter()
-        )
-        delay = backoff if retry_after_s is None else max(backoff, min(retry_after_s, RETRY_AFTER_S_MAX))
-        if self.until is not None and self.clock() + delay >= self.until:
-            return None
-        return min(delay, left_s) if left_s > 0 else delay
-
-
 def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
     """Sends, and sends again where that is safe; returns what `call` reads out of the answer.
 
     1. A good reply is read. 2. A refusal is raised. 3. No reply (unless it will stay so), 429, 502, 503 and 504 are
-    tried again if the call may be repeated and patience lasts. 4. Otherwise they are raised too, with `call.unsure` if
-    this or an earlier try may have been heard and none was decided.
+    tried again if the call may be repeated and patience lasts; so is a refused connection, of any call: nothing was
+    sent. 4. Otherwise they are raised too, saying what may have happened all the same (`final`).
     """
-    attempt, slept_s, heard = 1, 0.0, False
+    tries, heard = Tries(), False
     while True:
         outcome = yield call.send
         assert outcome is not None
-        if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
-            return call.parse(_object_of(outcome, url))
-        waited = retry_after_s(outcome.headers.get("retry-after")) if isinstance(outcome, Reply) else None
-        again = passing(outcome) and call.repeatable
-        refused = isinstance(outcome, Broken) and outcome.refused
-        delay = patience.delay_s(attempt, waited, slept_s if refused else None) if again else None
+        if isinstance(outcome, Reply):
+            patience.contact.made = True
+            if 200 <= outcome.status < 300:
+                return call.parse(_object_of(outcome, url))
+        again = call.repeatable or (isinstance(outcome, Broken) and outcome.refused)
+        pause_s = pause_after(outcome, tries, patience) if again else None
         error = error_of(outcome, url)
         heard = heard or doubtful(error)
-        if delay is None:
-            unsure = heard and undecided(outcome, error)
-            raise worded(error, call.unsure) if call.unsure and unsure else error
-        yield Sleep(delay)
-        attempt, slept_s = attempt + 1, slept_s + delay
+        if pause_s is None:
+            raise final(error, outcome, call.unsure, heard)
+        yield Sleep(pause_s)
+
+
+def pause_after(
+    outcome: Reply | Broken, tries: Tries, patience: Patience, least_s: float = 0.0
+) -> float | None:
+    """Seconds before it is tried again, at least `least_s`; None where there is no use, or no patience is left."""
+    if not passing(outcome):
+        return None
+    asked_s = retry_after_s(outcome.headers.get("retry-after")) if isinstance(outcome, Reply) else None
+    refused = isinstance(outcome, Broken) and outcome.refused
+    return tries.pause_s(patience, refused=refused, asked_s=max(asked_s or 0.0, least_s))
 
 
 def error_of(outcome: Reply | Broken, url: str) -> HerderError:
@@ -202,6 +176,18 @@ def doubtful(error: HerderError) -> bool:
 def undecided(outcome: Reply | Broken, error: HerderError) -> bool:
     """Whether it tells nothing of what an earlier try came to, as a refusal of the same submission does."""
     return isinstance(error, Unavailable) or passing(outcome)
+
+
+def final(error: HerderError, outcome: Reply | Broken, unsure: str, heard: bool) -> HerderError:
+    """The error as it is raised. `heard`: one of the tries may have arrived; `unsure` says what then may have happened.
+
+    Without `unsure` nothing can have happened that would matter.
+    """
+    if not unsure:
+        return error
+    if isinstance(error, CannotConnect):
+        return worded(error, f"an earlier try had no reply: {unsure}" if heard else _NOT_SENT)
+    return worded(error, unsure) if heard and undecided(outcome, error) else error
 
 
 def worded(error: HerderError, more: str) -> HerderError:

@@ -14,6 +14,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any, TypeVar, Unpack, overload
 
 from llama_herder._callbacks import Expected, OnError
+from llama_herder._calls import kind_of
 from llama_herder._dialogue import TOKENS
 from llama_herder._sync import Herder
 from llama_herder._sync_batches import BatchResults
@@ -83,7 +84,7 @@ def run(
     if callback is None:
         return herder.run(prompt, tokens, timeout=timeout, **asked).text
     if not callable(callback):
-        raise TypeError(f"callback must be a function of the text, not of type {type(callback).__name__}")
+        raise TypeError(f"callback must be a function of the text, such as print, not {kind_of(callback)}")
     if timeout is not None:
         raise TypeError("a callback waits for as long as it takes: leave `timeout` away")
     told = callback
@@ -100,7 +101,7 @@ def _on_top(herder: Herder, options: Options) -> Options:
     if wanted is None:
         return options
     if isinstance(wanted, bool) or not isinstance(wanted, int | float):
-        raise TypeError(f"multiplier must be a number such as 1.1, not a {type(wanted).__name__}")
+        raise TypeError(f"multiplier must be a number such as 1.1, not {kind_of(wanted)}")
     last = _last_multiplier(herder, options.get("model"))
     whole = Decimal(str(wanted)) * Decimal(str(last))
     bid = whole.quantize(Decimal("0.001"), ROUND_CEILING) if whole.is_finite() else whole

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, cast
 
-from llama_herder._calls import ask, chat, running
-from llama_herder._core import Flow, Patience
+from llama_herder._calls import ask, chat, kind_of, running
+from llama_herder._core import Flow
+from llama_herder._patience import Patience
 from llama_herder._streams import Emit, StreamFlow, streaming
 from llama_herder.errors import HerderError, JobCancelled, JobFailed
 from llama_herder.events import Done
@@ -152,7 +153,7 @@ class Dialogue:
 
 def _turn(text: object) -> Message:
     if not isinstance(text, str):
-        raise TypeError(f"what is said must be text, not a {type(text).__name__}")
+        raise TypeError(f"what is said must be text, not {kind_of(text)}")
     return {"role": "user", "content": text}
 
 

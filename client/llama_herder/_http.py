@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from llama_herder._calls import seconds
+from llama_herder._calls import kind_of, seconds
 from llama_herder._core import DEFAULT_URL, Broken, Reply, Send, authorization, base_url, one_line
+from llama_herder._patience import Patience
 from llama_herder._streams import Open
 from llama_herder.problems import InvalidRequest
 
@@ -34,7 +35,23 @@ _WRONG_HOST = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP
 
 def url_of(url: str | None) -> str:
     """The argument, else HERDER_URL, else a herd on this machine."""
+    _text(url, "url", DEFAULT_URL)
     return base_url(url or os.environ.get("HERDER_URL") or DEFAULT_URL)
+
+
+def patience_of(tries: int, refused_s: float) -> Patience:
+    """How long the calls of a client are kept trying."""
+    if isinstance(tries, bool) or not isinstance(tries, int):
+        raise TypeError(f"tries must be a whole number such as 5, not {kind_of(tries)}")
+    if tries < 1:
+        raise InvalidRequest(f"tries must be 1 or more, not {tries}")
+    return Patience(tries=tries, refused_s=seconds(refused_s, "refused_s") or 0.0)
+
+
+def _text(given: object, name: str, example: str) -> None:
+    """Tells whatever was passed in the place of a text apart."""
+    if given is not None and not isinstance(given, str):
+        raise TypeError(f'{name} must be text such as "{example}", or None, not {kind_of(given)}')
 
 
 def client_settings(url: str, api_key: str | None, timeout: float, transport: object) -> dict[str, Any]:
@@ -43,6 +60,7 @@ def client_settings(url: str, api_key: str | None, timeout: float, transport: ob
         raise InvalidRequest(
             "timeout must be more than 0 seconds: so long the herder may show no sign of life"
         )
+    _text(api_key, "api_key", "hk_…")
     key = api_key if api_key is not None else os.environ.get("HERDER_API_KEY")
     return {
         "base_url": url,

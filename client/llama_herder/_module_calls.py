@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_herder._calls import part
+from llama_herder._calls import keyed, may_be_there, part
 from llama_herder._core import Call, Send
 from llama_herder._json import FromJson, Page, page_of
 from llama_herder.problems import InvalidRequest
@@ -45,10 +44,11 @@ def submit(module: str, body: Mapping[str, Any], idempotency_key: str | None = N
     name, colon, version = module.partition(":")
     if not (name and colon and version):
         raise InvalidRequest(f"a module is a name and a version, such as fastchat:v0.0.1, not {module!r}")
-    key = idempotency_key or str(uuid.uuid4())
-    unsure = f"the run may have been accepted: the same one with the idempotency key {key} tells, without paying twice"
     path = f"/v1/modules/{part(name)}:{part(version)}/runs"
-    return Call(Send("POST", path, body=body, headers={"Idempotency-Key": key}), Job.from_json, unsure=unsure)
+    headers = keyed(idempotency_key)
+    return Call(
+        Send("POST", path, body=body, headers=headers), Job.from_json, unsure=may_be_there("run", headers)
+    )
 
 
 def run(job_id: str) -> Call[ModuleRun]:

@@ -19,18 +19,19 @@ from llama_herder._core import (
     Broken,
     Call,
     Effect,
-    Patience,
     Reply,
     Send,
     Sleep,
     doubtful,
     error_of,
+    final,
     passing,
+    pause_after,
     perform,
-    retry_after_s,
     undecided,
     worded,
 )
+from llama_herder._patience import Patience, Tries
 from llama_herder._sse import Frame, Parser, TooLong
 from llama_herder.errors import HerderError, WaitTimeout
 from llama_herder.events import KNOWN, Done, Event, Queued, event_of
@@ -100,7 +101,7 @@ def streaming(
     timeout: float | None,
     cancel_on_disconnect: bool,
 ) -> StreamFlow:
-    """Submits and follows. Until it is accepted it is tried as any submission is; `timeout` counts from then on."""
+    """Submits and follows, all in `timeout`. Until it is accepted it is tried as any submission is."""
     found = _Following(url, patience, timeout, cancel_on_disconnect)
     found.submission = _calls.submit(body, idempotency_key)
     return found.flow()
@@ -137,27 +138,27 @@ class _Following:
         self._job_id = ""
         self._deadline = math.inf
         self._until = math.inf
-        self._attempt = 1
+        self._tries = Tries()
         self._retry_s: float | None = None
         self._heard = False
 
     def accepted(self, job_id: str) -> None:
         """The job is there: from now on the herder may be away for as long as a wait sits out."""
-        now = self._patience.clock()
         if self._until == math.inf:
-            self._until = now + _calls.OUTAGE_S
-        if job_id and not self._job_id:
-            self._job_id = job_id
-            if self._timeout is not None:
-                self._deadline = now + self._timeout
+            self._until = self._patience.clock() + _calls.OUTAGE_S
+        self._job_id = self._job_id or job_id
 
     def flow(self) -> StreamFlow:
         """1. Open. 2. Read to the last event. 3. Where that did not come: pause, and again from where it broke off."""
+        if self._timeout is not None:
+            self._deadline = self._patience.clock() + self._timeout
         while True:
             left_s = self._deadline - self._patience.clock()
-            if left_s <= 0:
+            if left_s <= 0 and self._job_id:
                 raise self._late()
             outcome = yield Open(self._request(), self._silence_s(left_s))
+            if not isinstance(outcome, Broken):
+                self._patience.contact.made = True
             if isinstance(outcome, Opened):
                 at = _LOCATION.search(outcome.headers.get("location", ""))
                 self.accepted(unquote(at[1]) if at else "")
@@ -168,13 +169,11 @@ class _Following:
                 return
             yield Close()
             yield Sleep(self._pause_s(outcome))
-            self._attempt += 1
 
     def _silence_s(self, left_s: float) -> float | None:
-        """The client's own where this is None. A submission is not hurried: its time only begins with its reply."""
-        if not self._job_id:
-            return None if self._timeout is None else max(self._timeout, SUBMIT_S_MIN)
-        return left_s if left_s < math.inf else None
+        """The client's own where this is None. A submission is not hurried: its reply may take as long as it takes."""
+        least_s = 0.0 if self._job_id else SUBMIT_S_MIN
+        return max(left_s, least_s) if left_s < math.inf else None
 
     def _request(self) -> Send:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
@@ -196,7 +195,7 @@ class _Following:
                 return piece
             if not piece:
                 return Broken(True, _CUT)
-            self._attempt = 1
+            self._tries = Tries()
             self._until = self._patience.clock() + _calls.OUTAGE_S
             try:
                 frames = parser.feed(piece)
@@ -250,28 +249,24 @@ class _Following:
 
     def _lasting(self) -> Patience:
         if self._until == math.inf:
-            return self._patience
-        until = min(self._deadline, self._until)
-        return Patience(until=until, clock=self._patience.clock, jitter=self._patience.jitter)
+            return self._patience.within(self._deadline)
+        return self._patience.lasting(min(self._deadline, self._until))
 
     def _pause_s(self, outcome: Reply | Broken) -> float:
         """Seconds until the next try; what there is to raise where there shall be none."""
-        asked = retry_after_s(outcome.headers.get("retry-after")) if isinstance(outcome, Reply) else None
-        if self._retry_s is not None:
-            # A herder that stops cuts all its streams at once: they shall not all come back at once.
-            asked = max(asked or 0.0, self._retry_s * (1 + 0.5 * self._patience.jitter()))
-        delay = self._lasting().delay_s(self._attempt, asked) if passing(outcome) else None
+        # A herder that stops cuts all its streams at once: they shall not all come back at once.
+        least_s = (self._retry_s or 0.0) * (1 + 0.5 * self._patience.jitter())
+        pause_s = pause_after(outcome, self._tries, self._lasting(), least_s)
         error = error_of(outcome, self._url)
         self._heard = self._heard or doubtful(error)
-        if delay is not None:
-            return delay
-        if passing(outcome) and self._deadline < math.inf and self._deadline <= self._until:
+        if pause_s is not None:
+            return pause_s
+        if self._job_id and passing(outcome) and self._deadline <= self._until:
             raise self._late() from error
         if self._job_id and undecided(outcome, error):
             raise worded(error, f"{self._job_id} lives on: fetch it later by its id")
-        if self.submission is not None and self._heard and undecided(outcome, error):
-            raise worded(error, self.submission.unsure)
-        raise error
+        unsure = self.submission.unsure if self.submission and not self._job_id else ""
+        raise final(error, outcome, unsure, self._heard)
 
     def _late(self) -> WaitTimeout:
         detail = f"{self._job_id} has not ended after {self._timeout or 0:g} s; it lives on: fetch it later by its id"

@@ -10,21 +10,10 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from llama_herder import _calls, _streams
-from llama_herder._core import (
-    TRIES,
-    Broken,
-    Call,
-    Effect,
-    Flow,
-    Outcome,
-    Patience,
-    Reply,
-    Send,
-    Sleep,
-    perform,
-)
-from llama_herder._http import broken_of, client_settings, reply_of, request_of, url_of
+from llama_herder._core import Broken, Call, Effect, Flow, Outcome, Reply, Send, Sleep, perform
+from llama_herder._http import broken_of, client_settings, patience_of, reply_of, request_of, url_of
 from llama_herder._json import Page
+from llama_herder._patience import REFUSED_S, TRIES
 from llama_herder._sync_admin import Admin
 from llama_herder._sync_batches import BatchCalls
 from llama_herder._sync_chat import ChatCalls
@@ -46,7 +35,9 @@ class Herder(BatchCalls, ChatCalls):
     A chatbot is a computer program that talks with people in everyday language.
 
     `url` defaults to HERDER_URL, then to http://127.0.0.1:8080; `api_key` to HERDER_API_KEY. `timeout` is seconds
-    without a sign of life from the herder; `tries` how often a call is tried where trying again is safe.
+    without a sign of life from the herder; `tries` how often a call is tried where trying again is safe; `refused_s`
+    for how many seconds refused connections are sat out, as while a herder restarts (6 of them before the first answer,
+    since the URL may be wrong; none with `tries=1`).
     """
 
     def __init__(
@@ -56,13 +47,14 @@ class Herder(BatchCalls, ChatCalls):
         *,
         timeout: float = 30.0,
         tries: int = TRIES,
+        refused_s: float = REFUSED_S,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url_of(url)
         self.admin = Admin(self)
         self.webhooks = Webhooks(self)
         self._timeout = timeout
-        self._patience = Patience(tries=tries)
+        self._patience = patience_of(tries, refused_s)
         self._client = httpx.Client(**client_settings(self.url, api_key, timeout, transport))
 
     def __repr__(self) -> str:
@@ -131,6 +123,9 @@ class Herder(BatchCalls, ChatCalls):
     ) -> Job:
         """Submit and wait; the job has an answer, or JobFailed, JobCancelled, JobExpired or WaitTimeout is raised.
 
+        `timeout` is seconds for all of it, also for trying again; without it there is no end. What takes longer is a
+        request that is under way: the submission is sent in any case, and the job then looked at once.
+
         >>> herder.run("What is a chatbot?", tokens=40).text
         'A chatbot is a computer program that talks with people in everyday language.'
         """
@@ -149,7 +144,8 @@ class Herder(BatchCalls, ChatCalls):
     ) -> EventStream:
         """Submit, and the answer as it comes; goes on by itself over broken connections. The last event is `Done`.
 
-        JobFailed is raised for a job that failed, WaitTimeout after `timeout` seconds: the job lives on.
+        JobFailed is raised for a job that failed, WaitTimeout once `timeout` seconds have passed since the first event
+        was asked for: the job lives on.
         `cancel_on_disconnect` has the herder cancel it once this end is gone, be it for a moment.
 
         >>> for event in herder.stream("What is a chatbot?", tokens=40):

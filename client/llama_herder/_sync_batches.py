@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from llama_herder import _batch_calls, _batch_results
 from llama_herder._calls import id_of
-from llama_herder._core import Call, Patience
+from llama_herder._core import Call
 from llama_herder._json import Page
+from llama_herder._patience import Patience
 from llama_herder._streams import Emitting
 from llama_herder.batches import Batch, BatchResult, Charge, Prompts
 from llama_herder.types import Options

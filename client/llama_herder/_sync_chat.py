@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from llama_herder import _calls, _paging, _typed
 from llama_herder._callbacks import Callbacks, Expected, OnAnswer, OnError
-from llama_herder._core import Flow, Patience
+from llama_herder._core import Flow
 from llama_herder._dialogue import TOKENS, Dialogue
 from llama_herder._json import Page
+from llama_herder._patience import Patience
 from llama_herder._typed import ModelClass
 from llama_herder.types import Job, Message, Options, Untyped
 

@@ -14,7 +14,7 @@ from llama_herder._core import one_line
 from llama_herder.errors import OutputInvalid
 from llama_herder.types import Job
 
-_NAMES: dict[object, str] = {int: "int", float: "float", str: "str", bool: "bool"}
+_NAMES: dict[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
 
 
 class ModelClass(Protocol):
@@ -42,7 +42,7 @@ def wanted(output_type: object) -> Wanted:
     if output_type is None:
         return Wanted({}, lambda job: job.text)
     if isinstance(output_type, Mapping):
-        return Wanted({"output_type": _named(output_type)}, lambda job: job.output)
+        return Wanted({"output_type": _named(output_type, "output_type")}, lambda job: job.output)
     schema_of = getattr(output_type, "model_json_schema", None)
     validate = getattr(output_type, "model_validate", None)
     if not (isinstance(output_type, type) and callable(schema_of) and callable(validate)):
@@ -55,13 +55,21 @@ def wanted(output_type: object) -> Wanted:
     return Wanted({"response_format": form}, lambda job: _validated(validate, name, job))
 
 
-def _named(form: object) -> object:
-    """Python's own types by their names: `{"age": int}` is `{"age": "int"}`."""
-    if isinstance(form, type):
-        return _NAMES.get(form, form)
+def _named(form: object, at: str) -> object:
+    """Python's own types by their names: `{"age": int}` is `{"age": "int"}`. Raises TypeError for what has none."""
     if isinstance(form, Mapping):
-        return {name: _named(inner) for name, inner in form.items()}
-    return [_named(inner) for inner in form] if isinstance(form, list | tuple) else form
+        return {name: _named(inner, f"{at}.{name}") for name, inner in form.items()}
+    if isinstance(form, list | tuple):
+        return [_named(inner, at) for inner in form]
+    if isinstance(form, type) and form in _NAMES:
+        return _NAMES[form]
+    if form is not None and not isinstance(form, str | int | float):
+        shown = form.__name__ if isinstance(form, type) else repr(form)
+        raise TypeError(
+            f"{at} must be int, float, str or bool, a list such as [str] or one of texts to choose from, "
+            f'or a dict of these, for instance {{"age": "int"}}, not {one_line(shown, 100)}'
+        )
+    return form
 
 
 def _validated(validate: Callable[[Any], Any], name: str, job: Job) -> Any:

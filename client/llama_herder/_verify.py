@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from llama_herder._calls import kind_of
 from llama_herder._core import one_line
 from llama_herder.errors import WebhookInvalid
 
@@ -48,7 +49,7 @@ def verify_webhook(
     400
     """
     if not isinstance(body, bytes | str):
-        raise TypeError(f"the body must be the bytes as they came, not a {type(body).__name__}")
+        raise TypeError(f"the body must be the bytes as they came, not {kind_of(body)}")
     content = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body
     keys = [_key(text) for text in ([secret] if isinstance(secret, str) else secret)]
     if not keys:

@@ -12,14 +12,14 @@ from llama_herder._core import (
     Effect,
     Flow,
     Outcome,
-    Patience,
     Reply,
     Send,
     Sleep,
 )
+from llama_herder._patience import Patience
 
 URL = "http://herd.example"
-REFUSED = Broken(sent=False, why="connection refused")
+REFUSED = Broken(sent=False, why="connection refused", refused=True)
 SILENT = Broken(sent=True, why="timed out")
 
 
@@ -33,8 +33,8 @@ class Clock:
         return self.now
 
 
-def patience(clock: Clock | None = None, tries: int = 5) -> Patience:
-    return Patience(tries=tries, clock=clock or Clock(), jitter=lambda: 1.0)
+def patience(clock: Clock | None = None, tries: int = 5, refused_s: float = 20.0) -> Patience:
+    return Patience(tries=tries, refused_s=refused_s, clock=clock or Clock(), jitter=lambda: 1.0)
 
 
 def ok(http: int = 200, /, **fields: Any) -> Reply:

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from llama_herder import CannotConnect, Herder, _sync
+from llama_herder._patience import FIRST_REFUSED_S
 from llama_herder.cli import session
 
 
@@ -44,7 +45,7 @@ def test_a_wrong_url_is_given_up_after_six_seconds(
     monkeypatch.setattr(_sync, "_sleep", slept.append)
     with client_of(closed) as herder, pytest.raises(CannotConnect, match="connection refused"):
         herder.info()
-    assert sum(slept) == pytest.approx(session.REFUSED_S_MAX)
+    assert sum(slept) == pytest.approx(FIRST_REFUSED_S)
     assert len(slept) < 10
 
 

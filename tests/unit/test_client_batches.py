@@ -87,12 +87,12 @@ def test_more_than_a_body_takes_is_sent_as_lines(kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("prompts", "words"),
     [
-        ("one prompt", "a list of prompts, not a str"),
-        ({"prompt": "x"}, "a list of prompts, not a dict"),
-        (None, "not a NoneType"),
+        ("one prompt", r"a list of prompts such as \[.*\], not a str"),
+        ({"prompt": "x"}, r"a list of prompts such as \[.*\], not a dict"),
+        (None, "not None"),
         ([{"role": "user", "content": "x"}], "one chat is not a batch"),
         (["x", {"tokens": 5}], "item 1 has neither"),
-        (["x", 5], "item 1: the prompt must be text"),
+        (["x", 5], "item 1: a prompt must be text, or a list of messages such as"),
     ],
 )
 def test_what_is_no_batch_is_refused_before_anything_is_sent(prompts: Any, words: str) -> None:
@@ -223,7 +223,7 @@ def test_a_herder_that_stays_away_is_given_up(kind: Kind) -> None:
     assert isinstance(error, llama_herder.CannotConnect)
     assert "batch_1 goes on: read on later from cursor 1" in str(error)
     assert len(found) == 1
-    assert OUTAGE_S - 10 < sum(pauses.taken) < OUTAGE_S
+    assert sum(pauses.taken) == OUTAGE_S
 
 
 @BOTH

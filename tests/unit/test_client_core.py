@@ -10,9 +10,7 @@ import pytest
 import llama_herder
 from llama_herder import _admin, _calls
 from llama_herder._core import (
-    RETRY_AFTER_S_MAX,
     Outcome,
-    Patience,
     Reply,
     Send,
     authorization,
@@ -21,6 +19,7 @@ from llama_herder._core import (
     problem,
     retry_after_s,
 )
+from llama_herder._patience import RETRY_AFTER_S_MAX, Patience, Tries
 from tests.unit.client_driver import (
     REFUSED,
     SILENT,
@@ -68,8 +67,8 @@ def test_what_would_fail_again_is_not_tried_again(status: int) -> None:
 
 
 def test_tries_are_bounded() -> None:
-    effects, error = drive(perform(SUBMIT, URL, patience()), lambda send: REFUSED)
-    assert isinstance(error, llama_herder.CannotConnect)
+    effects, error = drive(perform(SUBMIT, URL, patience()), lambda send: SILENT)
+    assert isinstance(error, llama_herder.NoReply)
     assert len(sends(effects)) == 5
     assert sleeps(effects) == [0.25, 0.5, 1.0, 2.0]
 
@@ -104,7 +103,8 @@ def test_a_lost_reply_names_the_key_to_ask_with() -> None:
 def test_a_lost_reply_is_not_forgotten_when_the_herder_is_then_gone() -> None:
     for status, told in ((None, True), (503, True), (429, True), (402, False)):
         last = refusal(status, "x") if status else REFUSED
-        _, error = drive(perform(_calls.submit({}, "k"), URL, patience(tries=2)), in_turn(SILENT, last))
+        flow = perform(_calls.submit({}, "k"), URL, patience(tries=2, refused_s=0))
+        _, error = drive(flow, in_turn(SILENT, last))
         assert ("key k tells" in str(error)) == told, status
 
 
@@ -120,8 +120,9 @@ def test_retry_after_is_honoured_and_capped() -> None:
 
 def test_jitter_only_shortens() -> None:
     least, most = Patience(jitter=lambda: 0.0), Patience(jitter=lambda: 1.0)
-    for attempt in range(1, 5):
-        assert least.delay_s(attempt, None) == (most.delay_s(attempt, None) or 0) / 2
+    for failed in range(4):
+        pauses = [Tries(failed).pause_s(each, refused=False) for each in (least, most)]
+        assert pauses == [0.125 * 2**failed, 0.25 * 2**failed]
 
 
 @pytest.mark.parametrize(

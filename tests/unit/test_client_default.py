@@ -71,7 +71,7 @@ def test_everywhere_else_a_multiplier_is_of_the_base_fee(script: Script) -> None
 def test_what_cannot_be_done_is_said_before_anything_is_sent(script: Script) -> None:
     with pytest.raises(TypeError, match="leave `timeout` away"):
         llama_herder.run("hi", 20, print, timeout=5)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="callback must be a function of the text, not of type int"):
+    with pytest.raises(TypeError, match="callback must be a function of the text, such as print, not an int"):
         llama_herder.run("hi", 20, 5)  # type: ignore[call-overload]
     assert script.bodies == []
 

@@ -33,7 +33,7 @@ def long_poll(clock: Clock, ends_at: float) -> Callable[[Send], Outcome]:
     """A herder whose job ends at a moment, and which answers as late as it is asked to."""
 
     def answer(send: Send) -> Outcome:
-        clock.now = min(clock.now + int(str(send.params.get("wait", 0))), max(ends_at, clock.now))
+        clock.now = min(clock.now + float(str(send.params.get("wait", 0))), max(ends_at, clock.now))
         return ok(id="job_1", status="succeeded" if clock.now >= ends_at else "running")
 
     return answer
@@ -45,7 +45,7 @@ def test_waiting_is_a_row_of_long_polls() -> None:
     effects, job = drive(flow, long_poll(clock, 1100.0), clock)
     assert isinstance(job, llama_herder.Job)
     assert job.ended
-    assert [send.params["wait"] for send in sends(effects)] == [30, 30, 30, 30]
+    assert [send.params["wait"] for send in sends(effects)] == ["30", "30", "30", "30"]
     assert all(send.read_s == 30 for send in sends(effects))
 
 

@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 
 from llama_herder import Herder
-from llama_herder._core import DEFAULT_URL, Broken, Patience, Reply, Send
+from llama_herder._core import DEFAULT_URL, Broken, Reply, Send
+from llama_herder._patience import REFUSED_S
 from llama_herder.cli.output import UsageProblem, print_note
 
 TRIES = 3
-# A herder that is started again is back within two to four seconds.
-REFUSED_S_MAX = 6.0
+REFUSED_S_MAX = REFUSED_S
 LIMIT = 20
 ENV_FILE = Path(".env")
 ENV_FILE_BYTES_MAX = 1_000_000
@@ -87,8 +87,7 @@ class PatientHerder(Herder):
     """Sits out a restart, and tells a terminal so while nothing has answered yet."""
 
     def __init__(self, url: str, key: str) -> None:
-        super().__init__(url, key, tries=TRIES)
-        self._patience = Patience(tries=TRIES, refused_s=REFUSED_S_MAX)
+        super().__init__(url, key, tries=TRIES, refused_s=REFUSED_S_MAX)
         self._told = not sys.stderr.isatty()
 
     def _send(self, send: Send) -> Reply | Broken:
