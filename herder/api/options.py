@@ -101,12 +101,16 @@ class SamplingOptions(Strict):
 SAMPLING_FIELDS = tuple(SamplingOptions.model_fields)
 
 
+def no_token(token: str | int, vocab_size: int) -> str:
+    """What is said of a token that the model does not have."""
+    last = vocab_size - 1
+    return f"token {str(token)[:20]} is not one of the model's {vocab_size}: ids go from 0 to {last}"
+
+
 def check_tokens(options: SamplingOptions, vocab_size: int) -> None:
     """Raises InvalidRequest for a token that the model does not have."""
     for token in options.logit_bias:
         if int(token) >= vocab_size:
-            message = (
-                f"token {token} is not one of the model's {vocab_size}: ids go from 0 to {vocab_size - 1}"
-            )
+            message = no_token(token, vocab_size)
             errors = [{"field": f"logit_bias.{token}", "message": message}]
             raise InvalidRequest(f"logit_bias: {message}", limit=vocab_size - 1, errors=errors)

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from herder.api.batches import UPLOAD_S_MAX
 from herder.api.callers import BatchCaller, Caller
+from herder.api.options import no_token
 from herder.api.reading import parsed
 from herder.api.refusals import PLAIN
 from herder.api.state import Herd, herd_of
@@ -141,11 +142,19 @@ async def _texts(herd: Herd, model: str | None, prompts: list[str | list[int]]) 
             texts.append(prompt)
             continue
         card = (await model_of(herd, await model_named(herd, model))).card
+        at = "prompt" if len(prompts) == 1 else f"prompt.{i}"
+        for j, token in enumerate(prompt):
+            if not 0 <= token < card.vocab_size:
+                raise wrong(f"{at}.{j}", no_token(token, card.vocab_size))
         spelled = await herd.counter.spell(card.model, prompt)
+        if spelled is None:
+            raise wrong(
+                at,
+                f"a list of tokens cannot be read just now, send text: {card.model} has sent no vocabulary",
+            )
         if not spelled:
-            why = f"are tokens of {card.model} as no text has them"
-            if spelled is None:
-                why = f"cannot be read here just now, where nobody has the vocabulary of {card.model}"
-            raise wrong("prompt" if len(prompts) == 1 else f"prompt.{i}", f"{why}: send text")
+            raise wrong(
+                at, f"there is no text that {card.model} reads as just these tokens; send the text itself"
+            )
         texts.append(spelled)
     return texts

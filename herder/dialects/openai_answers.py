@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from herder.api.info import installed_version
 from herder.api.refusals import as_openai
 from herder.api.shapes import Choice, Result
 from herder.dialects.attended import result_of
@@ -42,8 +45,14 @@ def head_of(record: JobRecord, kind: str, manner: Manner) -> dict[str, Any]:
         "created": record.submitted_ms // 1000,
         "model": record.model,
         "service_tier": manner.tier,
-        "system_fingerprint": None,
+        "system_fingerprint": fingerprint_of(record.model),
     }
+
+
+@lru_cache(maxsize=256)
+def fingerprint_of(model: str) -> str:
+    """A text that is another one for another model, and for another version of the herd."""
+    return "fp_" + hashlib.sha256(f"{installed_version()} {model}".encode()).hexdigest()[:12]
 
 
 def usage_of(results: list[Result]) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, StrictBool
+from pydantic import BaseModel, Field, StrictBool
 
 from herder.api.options import SEED_MAX
 from herder.dialects.asking import Lenient
 from herder.dialects.openai_tools import Toolbox, format_of, toolbox_of, wrong
-from herder.dialects.openai_turns import turns_of, with_tools
+from herder.dialects.openai_turns import Turn, turns_of, with_tools
 
 COMPLETION_TOKENS = 16  # where none are named: OpenAI's own default
 PROMPTS_MAX = 128  # of one request; more go to /v1/batches
@@ -24,6 +24,12 @@ NAMES_OF_MANY = {**COMPLETION_NAMES, "items": "prompt", "prompts": "prompt"}
 CHAT_NAMES = {"tokens": "max_tokens", "logprobs": "top_logprobs", "system": "messages"}
 
 Fields = dict[str, Any]
+
+
+class StreamOptions(BaseModel):
+    """What a stream says besides the answer; of the options that are there, the one that is known here."""
+
+    include_usage: StrictBool | None = None
 
 
 class OpenAIBody(Lenient):
@@ -40,12 +46,12 @@ class OpenAIBody(Lenient):
     max_tokens: Any = None
     metadata: dict[str, Any] | None = None
     stream: StrictBool | None = None
-    stream_options: dict[str, Any] | None = None
+    stream_options: StreamOptions | None = None
 
     @property
     def usage_at_end(self) -> bool:
         """Whether a stream is to say at its end what was used."""
-        return (self.stream_options or {}).get("include_usage") is True
+        return self.stream_options is not None and self.stream_options.include_usage is True
 
     @property
     def tier(self) -> str:
@@ -156,7 +162,9 @@ def _chat_fields(body: ChatBody, template: str | None) -> tuple[Fields, Toolbox]
         raise wrong("top_logprobs", "goes with logprobs: true")
     given = _format(body.response_format)
     box = toolbox_of(body.tools, body.tool_choice, given)
-    messages, tools = with_tools(turns_of(body.messages), box, template)
+    turns = turns_of(body.messages)
+    _answers_named(turns)
+    messages, tools = with_tools(turns, box, template)
     named = body.max_completion_tokens
     fields = _shared(body) | {
         "messages": messages,
@@ -168,6 +176,13 @@ def _chat_fields(body: ChatBody, template: str | None) -> tuple[Fields, Toolbox]
     if box.forced:
         fields["stop"] = None  # there is no text to be cut, and a call is whole or none
     return fields, box
+
+
+def _answers_named(turns: list[Turn]) -> None:
+    """Refuse what a tool said where nobody can tell which tool; TGI's clients name it instead of its call."""
+    for i, turn in enumerate(turns):
+        if turn["role"] == "tool" and not (turn.get("tool_call_id") or turn.get("name")):
+            raise wrong(f"messages.{i}.tool_call_id", "is required: the id of the call that this answers")
 
 
 def _format(given: Any) -> Fields | None:

@@ -94,13 +94,16 @@ def _tools(tools: Any) -> list[dict[str, Any]]:
         if name in names[:i]:
             raise wrong(f"tools.{i}.function.name", "is the name of an earlier one")
     if listed:
-        try:  # as for any job, also where the model is told of them in other words
-            ChatOptions.model_validate({"prompt": "?", "tools": listed})
-        except ValidationError as error:
-            raise invalid(
-                error.errors(include_url=False, include_context=False, include_input=False)
-            ) from None
+        as_of_a_job("tools", listed)
     return listed
+
+
+def as_of_a_job(name: str, value: Any) -> None:
+    """The check of one of a job's fields, made before the model is told of it in other words. Raises InvalidRequest."""
+    try:
+        ChatOptions.model_validate({name: value})
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
 
 
 def _choice(choice: Any) -> tuple[str, str | None]:

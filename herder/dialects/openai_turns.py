@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from herder.dialects.openai_calls import CLOSE, OPEN
-from herder.dialects.openai_tools import Toolbox, wrong
+from herder.dialects.openai_tools import Toolbox, as_of_a_job, wrong
 
 PARTS_JOINED_BY = "\n"
 _TOLD = (
@@ -76,14 +76,17 @@ def _call(call: Any, at: str) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         raise wrong(f"{at}.function", "must be an object with a name and arguments")
-    known = {"name": function.get("name"), "arguments": function.get("arguments") or "{}"}
+    arguments = function.get("arguments")
+    known = {"name": function.get("name"), "arguments": "{}" if arguments in (None, "") else arguments}
     return {"type": "function", "function": known} | ({"id": call["id"]} if call.get("id") else {})
 
 
 def with_tools(turns: list[Turn], box: Toolbox, template: str | None) -> tuple[list[Turn], list[Any] | None]:
-    """The turns as this template can take them, and the tools that it is to be given."""
+    """The turns as this template can take them, and the tools that it is to be given. Raises InvalidRequest."""
     if template is None or _TAKES_TOOLS.search(template):
         return turns, list(box.tools) or None
+    if box.tools or any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns):
+        as_of_a_job("messages", turns)  # while they stand where they were sent: they are counted in errors
     plain = _plain(turns)
     if box.tools:
         tools = "\n".join(_written(tool["function"]) for tool in box.tools)
@@ -131,8 +134,5 @@ def _written(function: dict[str, Any]) -> str:
     """A function, or a call of one, as JSON; arguments that came as text are put in as what they say."""
     shown = dict(function)
     if isinstance(shown.get("arguments"), str):
-        try:
-            shown["arguments"] = json.loads(shown["arguments"])
-        except (ValueError, RecursionError):
-            raise wrong("messages", "the arguments of a tool call must be JSON") from None
+        shown["arguments"] = json.loads(shown["arguments"])
     return json.dumps(shown, ensure_ascii=False, default=float)

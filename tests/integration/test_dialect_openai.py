@@ -25,6 +25,12 @@ WEATHER = {
 }
 
 
+def called(arguments: Any) -> dict[str, Any]:
+    """A call that the assistant has made."""
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+    return {"role": "assistant", "tool_calls": [call]}
+
+
 @pytest.fixture
 async def front(settings: Settings) -> AsyncIterator[Front]:
     async with open_front(settings) as front:
@@ -70,7 +76,8 @@ async def test_a_completion(front: Front) -> None:
     shown = reply.json()
     assert shown["object"] == "text_completion"
     assert shown["choices"] == [{"index": 0, "text": " more", "logprobs": None, "finish_reason": "stop"}]
-    assert (shown["model"], shown["service_tier"], shown["system_fingerprint"]) == (MODEL, "default", None)
+    assert (shown["model"], shown["service_tier"]) == (MODEL, "default")
+    assert shown["system_fingerprint"].startswith("fp_")
     assert isinstance(shown["created"], int)
     assert shown["usage"]["total_tokens"] == 7
     assert reply.headers["x-herder-job-id"] == "job_" + shown["id"].removeprefix("cmpl-")
@@ -223,6 +230,8 @@ async def test_a_prompt_of_tokens_is_read_as_the_text_that_they_are(settings: Se
         ({"prompt": [True]}, "prompt.0"),
         ({"prompt": [1, "a"]}, "prompt"),
         ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": [1, 257]}, "prompt.1"),
+        ({"prompt": ["a", [-1]]}, "prompt.1.0"),
         ({"prompt": ["a"] * (PROMPTS_MAX + 1)}, "prompt"),
         ({"prompt": "a", "suffix": "b"}, "suffix"),
         ({"prompt": "a", "best_of": 3}, "best_of"),
@@ -234,6 +243,7 @@ async def test_a_prompt_of_tokens_is_read_as_the_text_that_they_are(settings: Se
         ({"prompt": "a", "n": 9}, "n"),
         ({"prompt": "a", "stream": "yes"}, "stream"),
         ({"prompt": "a", "stream_options": 3}, "stream_options"),
+        ({"prompt": "a", "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
         ({"prompt": "a", "logit_bias": {"x": 1}}, "logit_bias.x"),
     ],
 )
@@ -251,6 +261,10 @@ async def test_completions_that_are_refused(front: Front, body: dict[str, Any], 
         ({"messages": [{"role": "function", "content": "a"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": {"a": 1}}]}, "messages.0.content"),
+        ({"messages": [*ASK, {"role": "tool", "content": "a"}]}, "messages.1.tool_call_id"),
+        ({"messages": [*ASK, called("{nope")]}, "messages.1.tool_calls.0.function.arguments"),
+        ({"messages": [*ASK, called(5)]}, "messages.1.tool_calls.0.function.arguments"),
+        ({"messages": [called("{}"), {"role": "user"}], "tools": [WEATHER]}, "messages.1.content"),
         ({"messages": ASK, "max_tokens": -1}, "max_tokens"),
         ({"messages": ASK, "max_completion_tokens": -1}, "max_completion_tokens"),
         ({"messages": ASK, "top_logprobs": 2}, "top_logprobs"),
