@@ -83,7 +83,7 @@ def _module(path: Path) -> Module:
             text = file.read(FILE_BYTES_MAX + 1)
         if len(text) > FILE_BYTES_MAX:
             raise SetupError(f"{path}: a module has {FILE_BYTES_MAX} bytes at most")
-        told = _File.model_validate(yaml.safe_load(text))
+        told = _File.model_validate(_yaml(path, text))
         if not re.fullmatch(ID, f"{told.name}:{told.version}", re.ASCII):
             raise SetupError(
                 f"{path}: {told.name}:{told.version} is no name and version such as fastchat:v0.0.1"
@@ -93,8 +93,6 @@ def _module(path: Path) -> Module:
             raise SetupError(f"{path}: parameters.{unknown[0]}: is no variable of the template")
     except OSError as error:
         raise SetupError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-    except yaml.YAMLError as error:
-        raise SetupError(f"{path}: not YAML: {' '.join(str(error).split())[:300]}") from None
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
@@ -106,3 +104,11 @@ def _module(path: Path) -> Module:
     except RecursionError:
         raise SetupError(f"{path}: nested too deeply") from None
     return Module(**dict(told))
+
+
+def _yaml(path: Path, text: bytes) -> Any:
+    try:
+        return yaml.safe_load(text)
+    # A date that is none, a number without end, a tag that does not fit: PyYAML lets Python's own errors out.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+        raise SetupError(f"{path}: not YAML: {' '.join(str(error).split())[:300]}") from None
