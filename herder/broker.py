@@ -148,7 +148,7 @@ class Broker(reads.Reads):
         await self.scripts.call("worker", arguments, vocab or b"")
 
     async def leave(self, worker_id: str) -> None:
-        """Take a worker off the list. What it still holds lapses, or is released."""
+        """Take a worker off the lists. What it still holds lapses, or is released."""
         await self.scripts.call("worker", {"op": "leave", "worker": worker_id})
 
     async def lease(

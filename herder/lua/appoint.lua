@@ -1,11 +1,9 @@
--- appoint: the model of a worker that waits for one: of the one that is named, or of the first that has none yet. The same
--- again changes nothing.
+-- appoint: the model of a worker that waits for one: of the one that is named, or of whichever has none yet and spoke last,
+-- since one that has died is silent. The same again changes nothing.
 -- Keys: waiting zset, appointed hashes, worker hash.
 -- Replies: {OK, worker} | {HAS, model} (it serves, or is to serve, another) | {NONE} (no such worker waits)
 
-for _, id in ipairs(call('ZRANGE', K.waiting(), '-inf', '(' .. int(NOW - A.gone_ms), 'BYSCORE')) do
-  call('ZREM', K.waiting(), id)
-end
+call('ZREMRANGEBYSCORE', K.waiting(), '-inf', '(' .. int(NOW - A.gone_ms))
 
 local worker = A.worker
 if worker then
@@ -15,7 +13,7 @@ if worker then
   if serves then return { 'HAS', serves } end
   if not call('ZSCORE', K.waiting(), worker) then return { 'NONE' } end
 else
-  for _, id in ipairs(call('ZRANGE', K.waiting(), 0, -1)) do
+  for _, id in ipairs(call('ZREVRANGE', K.waiting(), 0, -1)) do
     if call('EXISTS', K.appointed(id)) == 0 then worker = id break end
   end
   if not worker then return { 'NONE' } end

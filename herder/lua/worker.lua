@@ -1,5 +1,5 @@
 -- worker: register a worker with its model card, or take it off the list (what it still holds lapses or is released).
--- Keys: models set, card and vocab strings, worker hash, workers and model_workers zsets. TEXT: vocabulary bytes.
+-- Keys: models set, card and vocab strings, worker hash, workers, model_workers and waiting zsets. TEXT: vocabulary bytes.
 -- Reply: OK
 
 if A.op == 'register' then
@@ -14,6 +14,7 @@ else
   local model = call('HGET', K.worker(A.worker), 'model')
   if model then call('ZREM', K.model_workers(model), A.worker) end
   call('ZREM', K.workers(), A.worker)
+  call('ZREM', K.waiting(), A.worker)
   call('DEL', K.worker(A.worker))
 end
 return 'OK'
