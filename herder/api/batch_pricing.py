@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from herder.api.offers import Sale, Wish, sale, static_sale, within
+from herder.api.offers import Sale, Wish, listed, sale, static_sale, within
 from herder.errors import InvalidRequest
 from herder.pricing import AMOUNT_LIMIT, MILLI, Prices, Terms, base_fee, bid_fee
 
@@ -60,7 +60,8 @@ def billed(prices: Prices, wants: Sequence[Want], wish: Wish, highest_milli: int
     if wish.max_fee is not None and _total(prices, groups, cap_milli) > wish.max_fee:
         least = _total(prices, groups, MILLI)
         if not partly:
-            within(least, wish.max_fee, "batch")
+            base = sum(base_fee(prices, want.tokens) * count for want, count in groups.items())
+            within(least, wish.max_fee, listed(prices, base), "batch")
         cap_milli = _highest_cap(prices, groups, wish.max_fee, highest_milli)
     # 2. Each item as a job.
     sold = {

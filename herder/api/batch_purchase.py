@@ -16,7 +16,7 @@ from herder.api.batch_items import Fitted, fitted_items
 from herder.api.batch_pricing import Bill, Want, billed
 from herder.api.batch_reading import SLICE, BatchAsk
 from herder.api.destinations import webhook_for
-from herder.api.offers import Wish, within
+from herder.api.offers import Wish, listed, within
 from herder.api.purchase import PRICE_TRIES, SEND_PAUSE_S, SEND_TRIES, bought_with
 from herder.api.state import Herd
 from herder.apikeys import ALPHABET
@@ -125,7 +125,7 @@ class _Sale:
             self._bill, self.stored = (prices, await self._billed(prices)), 0
         bill = self._bill[1]
         account = await self._account()
-        total = self._affordable(bill, account)
+        total = self._affordable(prices, bill, account)
         self._webhook = await webhook_for(self._herd, account.account, self._options.webhook_url)
         if self.stored < total:
             await self._sent(lambda: self._store(bill, self.stored, total))
@@ -136,7 +136,7 @@ class _Sale:
         except InsufficientFunds as error:
             if self._options.charge == "as_many_as_affordable":
                 raise _SpentMeanwhile from error
-            raise self._poor(bill, error.extra["balance"]) from None
+            raise self._poor(prices, bill, error.extra["balance"]) from None
         return Bought(batch, replayed)
 
     async def _billed(self, prices: Prices) -> Bill:
@@ -154,34 +154,37 @@ class _Sale:
             raise AccountSuspended(f"account {account.account} is suspended; ask whoever runs the herd")
         return account
 
-    def _affordable(self, bill: Bill, account: AccountRecord) -> int:
+    def _affordable(self, prices: Prices, bill: Bill, account: AccountRecord) -> int:
         """How many items are to be paid for. Raises InsufficientFunds, MaxFeeExceeded."""
         count, available = len(self._items), account.available
         needed = bill.total(count)
         if self._options.charge == "all_or_nothing":
             if needed > available:
-                raise self._poor(bill, available)
+                raise self._poor(prices, bill, available)
             return count
         # `charge` decides; here is only looked at what it will probably say.
         budget = available
         if self._options.max_fee is not None and self._options.fee is None:
             budget = min(available, self._options.max_fee)
-            within(bill.fee(0), self._options.max_fee, "batch's first item")
+            first = listed(prices, bill.bases[0])
+            within(bill.fee(0), self._options.max_fee, first, "batch's first item")
         total = bill.affordable(budget)
         if total == 0:
-            raise self._poor(bill, available)
+            raise self._poor(prices, bill, available)
         return total
 
-    def _poor(self, bill: Bill, available: int) -> InsufficientFunds:
+    def _poor(self, prices: Prices, bill: Bill, available: int) -> InsufficientFunds:
         count = len(self._items)
-        needed = bill.total(count) if self._options.charge == "all_or_nothing" else bill.fee(0)
-        what = "this batch costs" if self._options.charge == "all_or_nothing" else "its first item costs"
+        whole = self._options.charge == "all_or_nothing"
+        needed = bill.total(count) if whole else bill.fee(0)
+        what = "this batch costs" if whole else "its first item costs"
         affordable = bill.affordable(available)
         return InsufficientFunds(
             f"{what} {needed} credits and {available} are available: enough for {affordable} of its {count} items",
             needed=needed,
             balance=available,
             affordable_items=affordable,
+            **listed(prices, bill.bases[count - 1 if whole else 0]),
         )
 
     async def _store(self, bill: Bill, first: int, total: int) -> None:

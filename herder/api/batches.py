@@ -18,7 +18,7 @@ from herder.api.batch_results import MEDIA_TYPE, ResultsResponse, result_lines
 from herder.api.batch_shapes import Batch, Batches, SubmittedBatch, batch_fields
 from herder.api.callers import BatchCaller, Caller
 from herder.api.lookup import checked, owned
-from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, Whole, sold_headers
+from herder.api.parameters import NOT_SOLD, Cursor, Flag, IdempotencyKey, Limit, Whole, sold_headers
 from herder.api.problems import declared
 from herder.api.reading import counted_bytes, query_of
 from herder.api.schema import json_body
@@ -206,7 +206,7 @@ async def results(
     cursor: Annotated[
         Whole, Query(ge=0, le=10**9, description="`cursor` of the last line that was read; 0 for all")
     ] = 0,
-    follow: Annotated[bool, Query(description="go on while the batch runs; else only what there is")] = True,
+    follow: Annotated[Flag, Query(description="go on while the batch runs; else only what there is")] = True,
 ) -> Response:
     """JSON lines in the order in which items end. Broken off, it goes on where it was: with the last `cursor`."""
     herd = herd_of(request)

@@ -26,6 +26,7 @@ from herder.api.options import LOGPROBS_TOTAL_MAX, SamplingOptions
 from herder.api.strict import Strict, Text, at
 from herder.errors import InvalidRequest, TooLarge
 from herder.pricing import AMOUNT_LIMIT, MILLI
+from herder.protocol import ModelCard
 from herder.settings import Settings
 
 METADATA_KEY_CHARS_MAX = 64
@@ -197,8 +198,9 @@ class KeyRequest(Strict):
     label: Annotated[Text, Field(max_length=64)] = ""
 
 
-def checked_against(settings: Settings, body: Offer, tokens: int) -> None:
-    """The limits that are settings. Raises TooLarge, InvalidRequest; each names its limit."""
+def checked_against(settings: Settings, body: Offer, tokens: int, card: ModelCard | None = None) -> None:
+    """The limits that are settings. Raises TooLarge, InvalidRequest; each names its limit, of tokens the model's own
+    where `card` is known and has room for less."""
     length = body.text_bytes()
     if length > settings.prompt_bytes_max:
         raise TooLarge(
@@ -206,7 +208,7 @@ def checked_against(settings: Settings, body: Offer, tokens: int) -> None:
             limit=settings.prompt_bytes_max,
         )
     for field, most, got, what in (
-        ("tokens", settings.tokens_max, tokens, "HERDER_TOKENS_MAX"),
+        ("tokens", *_most_tokens(settings, tokens, card)),
         ("logprobs", LOGPROBS_TOTAL_MAX, body.logprobs_total(tokens), "(logprobs + 1) × tokens × n"),
         ("stop", settings.stop_strings_max, len(body.stops), "HERDER_STOP_STRINGS_MAX, strings"),
         ("stop", settings.stop_bytes_max, _longest(body.stops), "HERDER_STOP_BYTES_MAX, bytes"),
@@ -219,6 +221,15 @@ def checked_against(settings: Settings, body: Offer, tokens: int) -> None:
             raise InvalidRequest(
                 f"{field}: {message}", limit=most, errors=[{"field": field, "message": message}]
             )
+
+
+def _most_tokens(settings: Settings, tokens: int, card: ModelCard | None) -> tuple[int, int, str]:
+    """The limit of tokens, how many there are, and what the limit is. What alone does not fit a context is told of it
+    when the prompt is known; here only where whoever asks for less would be told of it next."""
+    most = settings.tokens_max
+    if card is not None and card.context < most < tokens:
+        return card.context, tokens, f"the context of {card.model}, prompt included"
+    return most, tokens, "HERDER_TOKENS_MAX"
 
 
 def _longest(texts: Any) -> int:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from herder.api.callers import Caller
 from herder.api.lookup import own
+from herder.api.parameters import Flag
 from herder.api.problems import declared
 from herder.api.state import Herd, herd_of
 from herder.api.stream import Stream
@@ -61,7 +62,7 @@ STREAM: dict[str, Any] = {
 }
 
 CancelOnDisconnect = Annotated[
-    bool, Query(description="cancel the job if the caller goes away before it has ended")
+    Flag, Query(description="cancel the job if the caller goes away before it has ended")
 ]
 LastEventId = Annotated[
     str | None,

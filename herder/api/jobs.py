@@ -15,7 +15,7 @@ from herder.api.bodies import JobRequest
 from herder.api.callers import Caller
 from herder.api.events import STREAM, CancelOnDisconnect, streamed
 from herder.api.lookup import checked, fields_of, own, position_of
-from herder.api.parameters import NOT_SOLD, Cursor, IdempotencyKey, Limit, Wait, sold_headers
+from herder.api.parameters import NOT_SOLD, Cursor, Flag, IdempotencyKey, Limit, Wait, sold_headers
 from herder.api.problems import declared
 from herder.api.purchase import record_of, replayed, submitted
 from herder.api.reading import body_of
@@ -55,7 +55,7 @@ async def submit(
     *,
     idempotency_key: IdempotencyKey = None,
     stream: Annotated[
-        bool, Query(description="answer with the job's events, as `GET /v1/jobs/{job_id}/events` does")
+        Flag, Query(description="answer with the job's events, as `GET /v1/jobs/{job_id}/events` does")
     ] = False,
     cancel_on_disconnect: CancelOnDisconnect = False,
 ) -> Response:

@@ -45,12 +45,12 @@ def sale(prices: Prices, tokens: int, wish: Wish, last_multiplier_milli: int, hi
         if wish.multiplier_milli > highest_milli:
             _refuse("multiplier", f"must be at most {highest_milli / MILLI:g}", highest_milli / MILLI)
         fee = bid_fee(base, wish.multiplier_milli)
-        within(fee, wish.max_fee)
+        within(fee, wish.max_fee, listed(prices, base))
         return _sold(prices, base, fee, wish.multiplier_milli, offered=True)
     # 3. Nothing: what was paid last, lowered to what max_fee buys.
     milli = min(max(last_multiplier_milli, MILLI), highest_milli)
     if wish.max_fee is not None and bid_fee(base, milli) > wish.max_fee:
-        within(base, wish.max_fee)
+        within(base, wish.max_fee, listed(prices, base))
         milli = max(implied_multiplier(wish.max_fee, base), MILLI)
     return _sold(prices, base, bid_fee(base, milli), milli, offered=False)
 
@@ -65,13 +65,16 @@ def static_sale(prices: Prices, base: int, wish: Wish, highest_milli: int, what:
     # 1.2 Below the base fee: refused, and nothing kept.
     if fee < base:
         raise FeeTooLow(
-            f"the base fee of this {what} is {base} credits and {fee} were offered", needed=base, fee=fee
+            f"the base fee of this {what} is {base} credits and {fee} were offered",
+            needed=base,
+            fee=fee,
+            **listed(prices, base),
         )
     # 1.3 Above what any bid may be.
     if fee * MILLI > base * highest_milli:
         most = base * highest_milli // MILLI
         _refuse("fee", f"must be at most {most}, {highest_milli / MILLI:g} times the base fee", most)
-    within(fee, wish.max_fee, what)
+    within(fee, wish.max_fee, listed(prices, base), what)
     return _sold(prices, base, fee, implied_multiplier(fee, base), offered=True)
 
 
@@ -80,11 +83,17 @@ def _sold(prices: Prices, base: int, fee: int, multiplier_milli: int, *, offered
     return Sale(terms, multiplier_milli, offered)
 
 
-def within(fee: int, max_fee: int | None, what: str = "job") -> None:
-    """Raises MaxFeeExceeded."""
+def listed(prices: Prices, base: int) -> dict[str, int]:
+    """What a refusal of a price says beside it, so that what could be paid can be reckoned: the fee at multiplier 1,
+    and the prices that it is made of."""
+    return {"base_fee": base, "set_prompt_fee": prices.set_prompt_fee, "fee_per_token": prices.fee_per_token}
+
+
+def within(fee: int, max_fee: int | None, list_: dict[str, int], what: str = "job") -> None:
+    """Raises MaxFeeExceeded, which says what is `listed`."""
     if max_fee is not None and fee > max_fee:
         raise MaxFeeExceeded(
-            f"this {what} costs {fee} credits and max_fee is {max_fee}", needed=fee, max_fee=max_fee
+            f"this {what} costs {fee} credits and max_fee is {max_fee}", needed=fee, max_fee=max_fee, **list_
         )
 
 

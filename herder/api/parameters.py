@@ -30,6 +30,14 @@ def _digits(text: object) -> object:
     return text
 
 
+def _truth(text: object) -> object:
+    """What a query says of a switch: as a body would, not `yes`, `on` or `1`."""
+    if isinstance(text, str) and text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text
+
+
+Flag = Annotated[bool, BeforeValidator(_truth)]
 Whole = Annotated[int, BeforeValidator(_digits)]
 Limit = Annotated[Whole, Query(ge=1, le=100)]
 # Of a list by sequence number; other lists have cursors of their own.

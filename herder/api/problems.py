@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
-from herder.api.refusals import FINAL, PLAIN, PROBLEM, as_openai, as_text, in_a_text, status_at
+from herder.api.refusals import FINAL, PLAIN, PROBLEM, as_openai, as_text, in_a_text, nothing_at, status_at
 from herder.api.strict import AT
 from herder.errors import (
     BadRequest,
@@ -43,10 +43,11 @@ WITH_BODY: tuple[type[HerderError], ...] = (BadRequest, TooLarge, InvalidRequest
 
 
 # What the documentation shows of the fields that come with a code.
+_LISTED = {"base_fee": 138, "set_prompt_fee": 10, "fee_per_token": 1}
 _EXTRA: dict[str, dict[str, Any]] = {
-    "insufficient_funds": {"needed": 138, "balance": 100, "max_affordable_tokens": 90},
-    "fee_too_low": {"needed": 138, "fee": 100},
-    "max_fee_exceeded": {"needed": 276, "max_fee": 200},
+    "insufficient_funds": {"needed": 138, "balance": 100, "max_affordable_tokens": 90, **_LISTED},
+    "fee_too_low": {"needed": 138, "fee": 100, **_LISTED},
+    "max_fee_exceeded": {"needed": 276, "max_fee": 200, **_LISTED},
     "unknown_model": {"models": ["herd-tiny"]},
     "too_large": {"limit": 500000},
     "invalid_request": {"errors": [{"field": "tokens", "message": "must be 1 or more"}]},
@@ -240,7 +241,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
             allowed = {"Allow": ", ".join(sorted(_methods(routes, request)))}
             return refused(request, MethodNotAllowed(f"{request.method} is not possible here"), allowed)
         if error.status_code == 404:
-            return refused(request, NotFound("there is nothing at this address; see /docs"))
+            return refused(request, NotFound(nothing_at(request.url.path)))
         return refused(request, BadRequest(str(error.detail)))
 
 

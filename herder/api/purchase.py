@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from herder.api.bodies import JobRequest, checked_against
 from herder.api.destinations import webhook_for
+from herder.api.offers import listed
 from herder.api.options import check_tokens
 from herder.api.state import Herd
 from herder.api.submission import ask_of, model_of, prompt_of, refuse_without_worker, request_hash, sale_of
@@ -90,8 +91,8 @@ async def submitted(
     """
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
-    checked_against(herd.settings, body, body.tokens)
     state = await model_of(herd, body.model)
+    checked_against(herd.settings, body, body.tokens, state.card)
     check_tokens(body, state.card.vocab_size)
     refuse_without_worker(herd, state)
     prompt = await prompt_of(herd, state.card, body, body.tokens)
@@ -161,4 +162,10 @@ async def _poor(
     milli = ask.multiplier_milli if body.fee is None else MILLI
     most = affordable_tokens(prices, milli, balance)
     most = most if most is None else most // body.n
-    return InsufficientFunds(error.detail, needed=ask.terms.fee, balance=balance, max_affordable_tokens=most)
+    return InsufficientFunds(
+        error.detail,
+        needed=ask.terms.fee,
+        balance=balance,
+        max_affordable_tokens=most,
+        **listed(prices, ask.terms.base),
+    )

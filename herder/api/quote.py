@@ -49,8 +49,8 @@ async def quote(request: Request, key: Caller, body: QuoteBody) -> Quote:
     """
     herd = herd_of(request)
     tokens = body.tokens if body.tokens is not None else herd.settings.tokens_default
-    checked_against(herd.settings, body, tokens)
     state = await model_of(herd, body.model)
+    checked_against(herd.settings, body, tokens, state.card)
     check_tokens(body, state.card.vocab_size)
     await schema_of(herd, state.card, body, tokens)
     account = await herd.ledger.account(key.account)

@@ -30,6 +30,23 @@ _TYPES = {
     409: "conflict_error", 429: "rate_limit_error", 500: "server_error", 503: "overloaded_error",
 }  # fmt: skip
 _CODES = {"context_exceeded": "context_length_exceeded", "unknown_model": "model_not_found"}
+_TEXT_ONLY = "the models of this herd read and write text"
+_NO_VECTORS = "the models of this herd write text, they make no embeddings"
+_CHAT = "send the whole chat to /v1/chat/completions"
+_BROUGHT = "models come and go with the workers that have them"
+_NOT_TRAINED = "models are not trained here"
+# What their clients have calls for and nobody serves here, and why.
+_NOT_SERVED = {
+    "/v1/embeddings": _NO_VECTORS, "/api/embed": _NO_VECTORS, "/api/embeddings": _NO_VECTORS,
+    "/v1/responses": _CHAT, "/v1/conversations": _CHAT, "/v1/assistants": _CHAT, "/v1/threads": _CHAT,
+    "/v1/images": _TEXT_ONLY, "/v1/audio": _TEXT_ONLY, "/v1/videos": _TEXT_ONLY, "/v1/realtime": _TEXT_ONLY,
+    "/v1/moderations": _TEXT_ONLY,
+    "/v1/uploads": "send the file to /v1/files",
+    "/v1/vector_stores": "search in your own texts, and put what is found into the prompt",
+    "/api/pull": _BROUGHT, "/api/push": _BROUGHT, "/api/create": _BROUGHT, "/api/copy": _BROUGHT,
+    "/api/delete": _BROUGHT, "/api/blobs": _BROUGHT,
+    "/v1/fine_tuning": _NOT_TRAINED, "/v1/train": _NOT_TRAINED,
+}  # fmt: skip
 # Its client tries these again unless it is told not to; asked again, they come to the same.
 FINAL = (402, 409)
 
@@ -37,6 +54,14 @@ FINAL = (402, 409)
 def status_at(error: HerderError, path: str) -> int:
     """The HTTP status of an error at this address."""
     return 400 if error.status == 422 and path in _OPENAI_PATHS else error.status
+
+
+def nothing_at(path: str) -> str:
+    """What is said of an address that nobody serves."""
+    for address, why in _NOT_SERVED.items():
+        if path == address or path.startswith(f"{address}/"):
+            return f"{address} is not served here: {why}"
+    return "there is nothing at this address; see /docs"
 
 
 def in_a_text(path: str) -> bool:

@@ -37,7 +37,8 @@ async def test_an_automatic_price_is_taken_once_and_lowered_to_max_fee(front: Fr
     own = await posted(front, {"items": [{"prompt": "a", "multiplier": 3}, {"prompt": "b"}], "tokens": 20})
     assert FEE * 4 < own["fee"] <= FEE * 5
     reply = await front.client.post("/v1/batches", json={"prompts": ["a"] * 3, "tokens": 20, "max_fee": 89})
-    assert problem(reply, 402, "max_fee_exceeded")["needed"] == 90
+    refusal = problem(reply, 402, "max_fee_exceeded")
+    assert (refusal["needed"], refusal["base_fee"], refusal["fee_per_token"]) == (90, 90, 1)
     reply = await front.client.post("/v1/batches", json={"prompts": ["a"] * 3, "tokens": 20, "fee": 89})
     assert problem(reply, 402, "fee_too_low")["needed"] == 90
 
@@ -77,6 +78,7 @@ async def test_all_or_nothing_says_how_many_would_do(front: Front) -> None:
     reply = await front.client.post("/v1/batches", json={"prompts": ["a"] * 40, "tokens": 20})
     refusal = problem(reply, 402, "insufficient_funds")
     assert (refusal["needed"], refusal["balance"], refusal["affordable_items"]) == (1_200, 1_000, 33)
+    assert (refusal["base_fee"], refusal["set_prompt_fee"], refusal["fee_per_token"]) == (1_200, 10, 1)
     assert await front.balances() == (1_000, 0)
     assert (await front.client.get("/v1/batches")).json()["batches"] == []
     assert [
@@ -90,6 +92,7 @@ async def test_as_many_as_the_balance_buys(front: Front) -> None:
     assert (batch["total"], batch["refused"], batch["fee"], batch["balance"]) == (33, 7, 990, 10)
     refusal = problem(await front.client.post("/v1/batches", json=body), 402, "insufficient_funds")
     assert (refusal["needed"], refusal["balance"], refusal["affordable_items"]) == (FEE, 10, 0)
+    assert refusal["base_fee"] == FEE
     await front.herd.ledger.deposit("alice", 990, None)
     limited = await posted(front, {**body, "max_fee": 100})
     assert (limited["total"], limited["refused"], limited["fee"]) == (3, 37, 90)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from herder.apikeys import new_key
 from herder.settings import Settings
-from tests.integration.api import MODEL, Front, open_front, problem
+from tests.integration.api import CARD, MODEL, Front, open_front, problem
 from tests.integration.post import for_webhooks
 
 FINE = {"prompt": "hello", "tokens": 20}
@@ -44,9 +45,15 @@ async def test_an_empty_balance_names_what_is_needed_and_what_there_is(front: Fr
     poor = await front.account("poor", 25)
     document = problem(await poor.post("/v1/jobs", json=FINE), 402, "insufficient_funds")
     assert (document["needed"], document["balance"], document["max_affordable_tokens"]) == (30, 25, 15)
+    assert _listed(document) == (30, 10, 1)
     assert (await poor.post("/v1/jobs", json={"prompt": "a", "tokens": 15})).status_code == 202
     document = problem(await poor.post("/v1/jobs", json=FINE), 402, "insufficient_funds")
     assert (document["balance"], document["max_affordable_tokens"]) == (0, 0)
+
+
+def _listed(document: dict[str, Any]) -> tuple[int, int, int]:
+    """The base fee, and the prices that it is made of."""
+    return document["base_fee"], document["set_prompt_fee"], document["fee_per_token"]
 
 
 async def test_an_unknown_model_names_the_known_ones(front: Front) -> None:
@@ -64,10 +71,10 @@ async def test_an_empty_herd_knows_no_model(settings: Settings) -> None:
 
 async def test_prices_below_above_and_out_of_reach(front: Front) -> None:
     document = problem(await front.client.post("/v1/jobs", json={**FINE, "fee": 29}), 402, "fee_too_low")
-    assert document["needed"] == 30
+    assert (document["needed"], document["fee"], _listed(document)) == (30, 29, (30, 10, 1))
     body: dict[str, Any] = {**FINE, "multiplier": 2, "max_fee": 59}
     document = problem(await front.client.post("/v1/jobs", json=body), 402, "max_fee_exceeded")
-    assert document["needed"] == 60
+    assert (document["needed"], document["max_fee"], _listed(document)) == (60, 59, (30, 10, 1))
     document = problem(
         await front.client.post("/v1/jobs", json={**FINE, "max_fee": 29}), 402, "max_fee_exceeded"
     )
@@ -84,10 +91,17 @@ async def test_what_can_never_fit_names_its_limit(front: Front) -> None:
     assert (document["limit"], document["context"], document["tokens"]) == (512, 512, 512)
     long = {"prompt": "a" * 5_000, "tokens": 5}
     problem(await front.client.post("/v1/jobs", json=long), 422, "context_exceeded")
+    for path in ("/v1/jobs", "/v1/quote"):
+        reply = await front.client.post(path, json={**FINE, "tokens": 8_193})
+        document = problem(reply, 422, "invalid_request")
+        assert (document["limit"], document["errors"][0]["field"]) == (512, "tokens")
+        assert "more than 512 (the context of toy" in document["detail"]
+    await front.worker(replace(CARD, context=10_000))
     document = problem(
         await front.client.post("/v1/jobs", json={**FINE, "tokens": 8_193}), 422, "invalid_request"
     )
     assert (document["limit"], document["errors"][0]["field"]) == (8_192, "tokens")
+    assert "HERDER_TOKENS_MAX" in document["detail"]
 
 
 async def test_a_megabyte_of_prompt_and_a_body_over_the_cap(front: Front) -> None:
@@ -236,33 +250,7 @@ async def test_another_accounts_job_is_not_there(front: Front) -> None:
     assert (await bob.get("/v1/jobs")).json()["jobs"][0]["status"] == "queued"
 
 
-async def test_wrong_addresses_methods_and_parameters(front: Front) -> None:
-    problem(await front.client.get("/v1/job"), 404, "not_found")
-    problem(await front.client.get("/v1/jobs/"), 404, "not_found")
-    reply = await front.client.put("/v1/jobs")
-    problem(reply, 405, "method_not_allowed")
-    assert reply.headers["allow"] == "GET, POST"
-    for query in (
-        "limit=0",
-        "limit=101",
-        "limit=x",
-        "limit=2.0",
-        "limit=1_0",
-        "cursor=abc",
-        "cursor=" + "9" * 30,
-    ):
-        problem(await front.client.get(f"/v1/jobs?{query}"), 422, "invalid_request")
-    for query in ("cursor=x", "cursor=1-", "cursor=99999999999999999999-1", "cursor=0-0"):
-        problem(await front.client.get(f"/v1/account/ledger?{query}"), 422, "invalid_request")
-    for query in ("wait=-1", "wait=nan", "wait=inf", "wait=9999", "wait=x"):
-        problem(await front.client.get(f"/v1/jobs/job_x?{query}"), 422, "invalid_request")
-
-
 async def test_a_template_that_refuses_says_so(front: Front, settings: Settings) -> None:
-    from dataclasses import replace
-
-    from tests.integration.api import CARD
-
     await front.worker(replace(CARD, template="{{ raise_exception('roles must alternate') }}"))
     document = problem(await front.client.post("/v1/jobs", json=FINE), 422, "invalid_request")
     assert "roles must alternate" in document["detail"]

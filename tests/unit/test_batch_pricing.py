@@ -104,7 +104,8 @@ def test_refusals_speak_of_the_batch() -> None:
     prices, wants = Prices(10, 1), [Want(20, None, MILLI)] * 10
     with pytest.raises(FeeTooLow, match="the base fee of this batch is 300 credits and 299") as low:
         billed(prices, wants, Wish(fee=299), HIGHEST, partly=False)
-    assert low.value.extra == {"needed": 300, "fee": 299}
+    listed = {"base_fee": 300, "set_prompt_fee": 10, "fee_per_token": 1}
+    assert low.value.extra == {"needed": 300, "fee": 299, **listed}
     with pytest.raises(InvalidRequest, match="at most 30000"):
         billed(prices, wants, Wish(fee=30_001), HIGHEST, partly=False)
     with pytest.raises(MaxFeeExceeded, match="this batch costs 300 credits and max_fee is 299"):
