@@ -54,12 +54,12 @@ class Paid(JobRequest):
 async def send(request: Request, key: Caller) -> JSONResponse:
     """Act on a message; `{"messages": […]}` has what is answered at once."""
     sent = sent_in(await object_of(request))
-    action = sent.text("Action")
-    if action == "Info":
+    action = sent.text("Action").strip().lower()
+    if action == "info":
         return JSONResponse({"messages": [await _info(request, key)]})
-    if action in ("Transfer", "Credit-Notice"):
+    if action in ("transfer", "credit-notice"):
         return await _bought(request, key, sent)
-    if action == "Init":
+    if action == "init":
         return await initialized(request, key, sent)
     problem = "must be Info, Transfer, Credit-Notice or (with an admin key) Init"
     raise InvalidRequest(f"Action: {problem}", errors=[{"field": "Action", "message": problem}])

@@ -34,28 +34,29 @@ NDJSON = "application/x-ndjson"
 EVENTS_READ = 8  # of a job's log: before the first token come its place in line and its start
 UNKNOWN_TIME = at(0)
 
-router = APIRouter(prefix="/api", include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
-@router.post("/generate")
+@router.post("/api/generate")
 async def generate(request: Request, key: Caller) -> Response:
     """An answer to a prompt; without one, whether the model is there."""
     body = await asked(request, GenerateBody)
-    state = await _model(herd_of(request), body)
-    manner = Manner(body, chat=False)
+    card = (await _model(herd_of(request), body)).card
     fields = generate_fields(body)
-    return await _answered(request, key, manner, fields if body.prompt else None, state)
+    return await _answered(
+        request, key, Manner(body, card.model, chat=False), fields if body.prompt else None
+    )
 
 
-@router.post("/chat")
+@router.post("/api/chat")
 async def chat(request: Request, key: Caller) -> Response:
     """The answer to a chat; without messages, whether the model is there."""
     body = await asked(request, ChatBody)
-    state = await _model(herd_of(request), body)
+    card = (await _model(herd_of(request), body)).card
     if not body.messages:
-        return await _answered(request, key, Manner(body, chat=True), None, state)
-    fields, box = chat_fields(body, state.card.template)
-    return await _answered(request, key, Manner(body, chat=True, names=box.names), fields, state)
+        return await _answered(request, key, Manner(body, card.model, chat=True), None)
+    fields, box = chat_fields(body, card.template)
+    return await _answered(request, key, Manner(body, card.model, chat=True, names=box.names), fields)
 
 
 async def _model(herd: Herd, body: Lenient) -> ModelState:
@@ -66,15 +67,13 @@ async def _model(herd: Herd, body: Lenient) -> ModelState:
     return await model_of(herd, await model_named(herd, name))
 
 
-async def _answered(
-    request: Request, key: KeyRecord, manner: Manner, fields: Fields | None, state: ModelState
-) -> Response:
+async def _answered(request: Request, key: KeyRecord, manner: Manner, fields: Fields | None) -> Response:
     """The answer, in the way that it is wanted. Raises what a submission can be refused with."""
     herd, body = herd_of(request), manner.body
     if fields is None:
-        shown = loaded(body, await herd.broker.now_ms(), manner.said(""))
+        shown = loaded(await herd.broker.now_ms(), manner)
         return Response(line(shown), 200, media_type=NDJSON) if body.streams else JSONResponse(shown)
-    meant = body.model_copy(update={"model": state.card.model})
+    meant = body.model_copy(update={"model": manner.model})
     if body.streams:
         with herd.streams.reserved():
             sold = await bought(request, key, meant, fields, NAMES)
@@ -88,20 +87,28 @@ async def _answered(
 # --- what there is ---------------------------------------------------------------------------------------------
 
 
-@router.get("/version")
+@router.head("/")
+async def up() -> Response:
+    """Whether anybody is there, which their command line asks first."""
+    return Response()
+
+
+@router.head("/api/version")
+@router.get("/api/version")
 async def version() -> dict[str, str]:
     """The herder's own."""
     return {"version": installed_version()}
 
 
-@router.get("/tags")
+@router.head("/api/tags")
+@router.get("/api/tags")
 async def tags(request: Request, _: Caller) -> dict[str, Any]:
     """Every model that a worker has served."""
     states = await herd_of(request).broker.model_states()
     return {"models": [_shown(state.card) | {"modified_at": UNKNOWN_TIME} for state in states]}
 
 
-@router.get("/ps")
+@router.get("/api/ps")
 async def running(request: Request, _: Caller) -> dict[str, Any]:
     """The models that a live worker has."""
     states = await herd_of(request).broker.model_states()
@@ -120,7 +127,7 @@ class ShowBody(Lenient):
     name: str | None = None
 
 
-@router.post("/show")
+@router.post("/api/show")
 async def show(request: Request, _: Caller) -> dict[str, Any]:
     """One model."""
     body = await asked(request, ShowBody)

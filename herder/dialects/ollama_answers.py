@@ -29,16 +29,13 @@ def line(shown: dict[str, Any]) -> bytes:
     return json.dumps(shown, separators=(",", ":")).encode() + b"\n"
 
 
-def loaded(body: Asked, now_ms: int, said: dict[str, Any]) -> dict[str, Any]:
-    """What a request without a prompt is answered, which is there to have a model loaded."""
-    return {"model": body.named, "created_at": at(now_ms), **said, "done": True, "done_reason": "load"}
-
-
 class Manner:
-    """How an answer is told on one of the two routes: `chat` or not, and with which tools."""
+    """How an answer is told on one of the two routes: `chat` or not, and with which tools. It names the model as it was
+    asked for; `model` is what it has here."""
 
-    def __init__(self, body: Asked, *, chat: bool, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, body: Asked, model: str, *, chat: bool, names: tuple[str, ...] = ()) -> None:
         self.body, self.chat, self.names = body, chat, names
+        self.model, self.named = model, body.model or model
 
     def said(self, text: str, thinking: str = "", calls: list[Call] | None = None) -> dict[str, Any]:
         """Some of the answer, or all."""
@@ -54,7 +51,12 @@ class Manner:
 
     def head(self, ms: int) -> dict[str, Any]:
         """What every line begins with."""
-        return {"model": self.body.named, "created_at": at(ms)}
+        return {"model": self.named, "created_at": at(ms)}
+
+
+def loaded(now_ms: int, manner: Manner) -> dict[str, Any]:
+    """What a request without a prompt is answered, which is there to have a model loaded."""
+    return manner.head(now_ms) | manner.said("") | {"done": True, "done_reason": "load"}
 
 
 def answer(record: JobRecord, first_ms: int | None, manner: Manner) -> dict[str, Any]:

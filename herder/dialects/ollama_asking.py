@@ -61,11 +61,6 @@ class Asked(Lenient):
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=LIKELIEST_MAX)] | None = None
 
     @property
-    def named(self) -> str:
-        """The model as it was asked for."""
-        return self.model or ""
-
-    @property
     def streams(self) -> bool:
         """Unless it says otherwise."""
         return self.stream is not False
@@ -137,8 +132,8 @@ def _shared(body: Asked) -> Fields:
     how = body.options or Options()
     last = how.repeat_last_n
     return {
-        # -1 and -2 are as much as fits.
-        "tokens": None if how.num_predict is None or how.num_predict < 0 else how.num_predict,
+        # -1 and -2 are as much as fits, and so is 0 there.
+        "tokens": None if how.num_predict is None or how.num_predict < 1 else how.num_predict,
         "temperature": _or(how.temperature, 0.8),
         "top_k": _or(how.top_k, 40),
         "top_p": _or(how.top_p, 0.9),

@@ -1,6 +1,7 @@
 """The chats of TGI's clients: OpenAI's, but for what their reader insists on.
 
-Every piece of a stream has a role and tool calls (one of them, not a list), and the stream ends without a mark. Whoever can read OpenAI's own form is better served at `/v1/chat/completions`.
+Every piece of a stream has a role and tool calls (one of them, not a list), and the stream ends without a mark. Whoever
+can read OpenAI's own form is better served at `/v1/chat/completions`.
 """
 
 from __future__ import annotations

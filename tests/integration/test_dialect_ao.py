@@ -38,6 +38,7 @@ async def messages(reply: httpx.Response, status: int = 200) -> list[dict[str, A
 
 
 async def test_info_tells_the_prices_as_the_original_did(front: Front) -> None:
+    await messages(await send(front, {"Action": "info "}))
     (told,) = await messages(await send(front, {"Target": "llama-herder", "Action": "Info"}))
     assert (told["Action"], told["From"], told["Target"]) == ("Info-Response", "llama-herder", "alice")
     expected = {"Base-Fee": "10", "Token-Fee": "1", "Last-Multiplier": "1", "Queue-Length": "0"}

@@ -164,6 +164,9 @@ async def test_without_a_prompt_it_is_asked_whether_the_model_is_there(front: Fr
     assert (said["done"], said["done_reason"], said["response"]) == (True, "load", "")
     reply = await front.client.post("/api/chat", json={"model": MODEL, "messages": [], "stream": False})
     assert (reply.json()["done_reason"], reply.json()["message"]["content"]) == ("load", "")
+    for named, shown in (({}, MODEL), ({"model": ""}, MODEL), ({"model": "toy:latest"}, "toy:latest")):
+        reply = await front.client.post("/api/generate", json={**named, "prompt": "", "stream": False})
+        assert reply.json()["model"] == shown
     assert await front.balances() == (1000, 0)
 
 
@@ -212,7 +215,6 @@ async def test_a_caller_that_goes_away_gets_the_rest_back(settings: Settings, st
         ("generate", {"prompt": "x", "context": [1]}, 422, "context"),
         ("generate", {"prompt": "x", "format": "xml"}, 422, "format"),
         ("generate", {"prompt": "x", "format": {"type": "zzz"}}, 422, "format.type: "),
-        ("generate", {"prompt": "x", "options": {"num_predict": 0}}, 422, "options.num_predict"),
         ("generate", {"prompt": "x", "options": {"num_predict": "9"}}, 422, "options.num_predict"),
         ("generate", {"prompt": "x", "options": {"temperature": 9}}, 422, "options.temperature"),
         ("generate", {"prompt": "x", "options": {"num_predict": 600}}, 422, "context"),
@@ -225,6 +227,8 @@ async def test_a_caller_that_goes_away_gets_the_rest_back(settings: Settings, st
         ("chat", {"messages": [{"role": "robot", "content": "x"}]}, 422, "messages.0.role"),
         ("chat", {"messages": HELLO, "tools": [{}]}, 422, "tools.0"),
         ("show", {"model": "gone"}, 404, "gone"),
+        ("pull", {"model": "toy"}, 404, "/api/pull is not served here: models come"),
+        ("blobs/sha256:1", {}, 404, "/api/blobs is not served here"),
     ],
 )
 async def test_what_is_refused_says_so_in_one_text_and_costs_nothing(
@@ -234,6 +238,24 @@ async def test_what_is_refused_says_so_in_one_text_and_costs_nothing(
     assert (reply.status_code, reply.json().keys()) == (status, {"error", "error_type"}), reply.text
     assert names in reply.json()["error"]
     assert await front.balances() == (1000, 0)
+
+
+async def test_whoever_names_no_model_is_told_which_one_it_was(front: Front) -> None:
+    for stream in (True, False):
+        _, reply = await served(front, generating(front, stream=stream), "blue")
+        assert {json.loads(line)["model"] for line in reply.text.splitlines()} == {MODEL}
+
+
+async def test_a_length_of_0_is_as_many_as_fit(front: Front) -> None:
+    lease, _ = await served(front, generating(front, options={"num_predict": 0}), "blue")
+    assert lease.tokens == front.herd.settings.tokens_default
+
+
+async def test_whether_anybody_is_there(front: Front) -> None:
+    for path in ("/", "/api/version"):
+        reply = await front.anonymous.head(path)
+        assert (reply.status_code, reply.content) == (200, b""), path
+    assert (await front.client.head("/api/tags")).status_code == 200
 
 
 async def test_what_there_is(front: Front) -> None:
