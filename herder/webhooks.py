@@ -130,6 +130,8 @@ def _pause_s(
 
 
 def _what_is_wrong(status: int | None) -> str:
+    if status == GONE:
+        return f"answered {status} Gone, which has disabled its endpoint: enable that, then deliver again"
     if status is not None and 300 <= status < 400:
         return f"answered {status}: a redirect is not followed, name the address that it leads to"
     return f"answered {status}: only 2xx counts"

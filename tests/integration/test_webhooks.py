@@ -130,6 +130,7 @@ async def test_410_ends_it_and_disables_the_endpoint(settings: Settings) -> None
             async with post.couriers():
                 found = await post.until(await post.ended(webhook), DEAD)
                 assert (found.tries, found.last_status) == (1, 410)
+                assert "has disabled its endpoint" in (found.last_error or "")
                 later = await post.until(await post.ended(webhook), DEAD)
             assert later.last_error == "its endpoint is disabled: the receiver answered 410 Gone"
             assert len(receiver.hits) == 1
