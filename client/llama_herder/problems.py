@@ -5,6 +5,8 @@ Knows no HTTP library and no server; a test holds these classes against the serv
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llama_herder.errors import HerderError, Refusal, Unavailable
 
 
@@ -46,6 +48,11 @@ class InsufficientFunds(_Priced):
         return self._int("balance")
 
     @property
+    def base_fee(self) -> int | None:
+        """What the job costs at a multiplier of 1, the least that is taken; where the herder said so."""
+        return self._int("base_fee")
+
+    @property
     def max_affordable_tokens(self) -> int | None:
         """The most tokens that the balance covers at this price."""
         return self._int("max_affordable_tokens")
@@ -54,6 +61,26 @@ class InsufficientFunds(_Priced):
     def affordable_items(self) -> int | None:
         """Of a batch: how many of its items, from the first on, the balance covers."""
         return self._int("affordable_items")
+
+    def ways_out(
+        self, bid: str = "multiplier=1", tokens: str = "tokens=", amount: Callable[[int], str] = str
+    ) -> list[str]:
+        """What would cost less, in the words of the caller: its bid of 1, its tokens, its way to write credits."""
+        if "max_affordable_tokens" not in self.extra:  # not a job's
+            return []
+        most = self.max_affordable_tokens
+        if self.base_fee is None:
+            found = [f"{bid} is the cheapest bid"]
+        elif self.needed is not None and self.needed > self.base_fee:
+            found = [f"the base fee is {amount(self.base_fee)}: {bid} is the cheapest bid"]
+        else:
+            found = [f"{amount(self.base_fee)} is the base fee, the least that so many tokens cost"]
+        if most is not None:
+            found.append(f"enough for {tokens}{most}" if most else "not enough for a single token")
+        return found
+
+    def __str__(self) -> str:
+        return "; ".join([self.detail.rstrip("."), *self.ways_out()])
 
 
 class FeeTooLow(_Priced):

@@ -36,7 +36,7 @@ ERRORS = [
         "no API key: give one with --key",
     ),
     ("a key with a letter too many", ["info", "--key", "hk_ä"], b"", 3, "characters that no key has"),
-    ("no credits", [*DEAR], b"", 4, "enough for --tokens 490"),
+    ("no credits", [*DEAR], b"", 4, "--multiplier 1 is the cheapest bid; enough for --tokens 490"),
     ("a fee too low", ["run", PROMPT, "--tokens", "4", "--fee", "3"], b"", 4, "14"),
     ("a ceiling too low", ["run", PROMPT, "--tokens", "4", "--max-fee", "3"], b"", 4, "14"),
     ("an unknown model", ["run", PROMPT, "--tokens", "4", "--model", "gpt-99"], b"", 5, "toy"),
@@ -45,7 +45,13 @@ ERRORS = [
     ("a prompt of 5 MB", ["run", "--tokens", "4"], b"x" * 5_000_000, 2, "4 000 000"),
     ("a prompt of 17 MB", ["run", "--tokens", "4"], b"x" * 17_000_000, 2, "more than any herd takes"),
     ("no tokens", ["run", PROMPT, "--tokens", "0"], b"", 2, "tokens"),
-    ("tokens that are none", ["run", PROMPT, "--tokens", "many"], b"", 2, "valid integer"),
+    (
+        "tokens that are none",
+        ["run", PROMPT, "--tokens", "many"],
+        b"",
+        2,
+        "must be a whole number such as 40, not 'many'",
+    ),
     ("tokens not given", ["run", PROMPT], b"", 2, "'--tokens'; see herder run --help"),
     (
         "a prompt with a dash",
@@ -113,7 +119,7 @@ ERRORS = [
     ("an unknown command of a group", ["account", "fly"], b"", 2, "see herder account --help"),
     ("a URL that is none", ["info", "--url", "herd.example"], b"", 2, "must look like http"),
     ("nobody there", ["info", "--url", "http://127.0.0.1:9"], b"", 6, "`herder up` starts one"),
-    ("somebody else's business", ["account", "list"], b"", 3, "admin key"),
+    ("somebody else's business", ["account", "list"], b"", 3, "set HERDER_ADMIN_KEY to an admin's key"),
 ]
 
 

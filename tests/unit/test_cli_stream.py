@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from llama_herder import Event, Herder, Job, Restarted, Result, Tokens, _sync
 from llama_herder.cli import app, output, session, stream
-from tests.unit.stream_script import DONE, FAILED, JOB, LOG, Frame, Script
+from tests.unit.stream_script import DONE, FAILED, JOB, LOG, Frame, Script, problem
 
 ANSWER = DONE["result"]["text"]  # type: ignore[index]
 COMMAND = ["run", "hi", "--tokens", "40", "--stream"]
@@ -162,7 +162,7 @@ def test_a_pipe_holds_the_answer_or_the_command_fails(first: list[str], second: 
 
 def test_a_job_that_fails(run: Run) -> None:
     ran = run([*tokens("What"), ("90-0", "error", FAILED)])
-    assert (ran.code, ran.out) == (1, "What")
+    assert (ran.code, ran.out) == (1, "What\n")
     assert ran.err.splitlines()[-1] == "error: job_1 failed: it broke; 50 credits were refunded"
     assert run([*tokens("What"), ("90-0", "error", FAILED)], terminal=True).out == "What\n"
 
@@ -182,7 +182,23 @@ def test_each_event_is_a_line_of_json(run: Run) -> None:
         assert lines == [*told, {"event": "done", "job": {**DONE, "balance": 7}}]
     ran = run([("90-0", "error", FAILED)], "--json")
     assert ran.code == 1
-    assert json.loads(ran.out) == {"event": "error", "job": {**FAILED, "balance": 7}}
+    assert json.loads(ran.out) == {
+        "event": "error",
+        "error": FAILED["error"],
+        "job": {**FAILED, "balance": 7},
+    }
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("text", ["What", "What\n"])
+def test_what_is_said_of_an_answer_that_broke_off_has_a_line_of_its_own(
+    run: Run, terminal: bool, text: str
+) -> None:
+    script = Script(log=[*LOG[:2], *tokens(text)])
+    script.faults = [script.whole, problem(404, "not_found")]
+    ran = run([], terminal=terminal, script=script)
+    assert (ran.code, ran.out) == (5, "What\n")
+    assert ran.err.splitlines()[-1].startswith("error: it is not_found")
 
 
 def test_a_time_that_is_over_leaves_the_job_alive(run: Run) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import llama_herder
 from llama_herder.cli import app, output, prompt, session
 from llama_herder.cli.output import Exit, UsageProblem
 from llama_herder.types import Job
@@ -75,69 +73,6 @@ def test_without_its_extra_the_command_says_so(missing: str) -> None:
     assert child.stderr == "error: the herder command needs its extra: pip install 'llama-herder[cli]'\n"
 
 
-def error(kind: type[llama_herder.HerderError], **more: object) -> llama_herder.HerderError:
-    return kind("no", **more)  # type: ignore[arg-type]
-
-
-JOB = Job(id="job_1", status="failed")
-
-
-@pytest.mark.parametrize(
-    ("problem", "code"),
-    [
-        (llama_herder.JobFailed("no", JOB), 1),
-        (llama_herder.JobCancelled("no", JOB), 1),
-        (error(llama_herder.BadRequest), 2),
-        (error(llama_herder.InvalidRequest), 2),
-        (error(llama_herder.ContextExceeded), 2),
-        (error(llama_herder.TooLarge), 2),
-        (error(llama_herder.Conflict), 2),
-        (error(llama_herder.MissingKey), 3),
-        (error(llama_herder.AccountSuspended), 3),
-        (error(llama_herder.FeeTooLow), 4),
-        (error(llama_herder.UnknownModel), 5),
-        (error(llama_herder.RateLimited), 6),
-        (error(llama_herder.NoWorker), 6),
-        (error(llama_herder.CannotConnect), 6),
-        (error(llama_herder.HerderError), 6),
-        (error(llama_herder.Refusal, status=404), 5),
-        (llama_herder.WaitTimeout("no", "job_1"), 6),
-    ],
-)
-def test_exit_codes(problem: llama_herder.HerderError, code: int) -> None:
-    assert output.exit_code(problem) == code
-
-
-def test_an_error_line_adds_what_its_detail_leaves_out() -> None:
-    extra = {"needed": 1050, "balance": 7, "max_affordable_tokens": 3}
-    bare = llama_herder.InsufficientFunds("not enough credits", extra=extra)
-    assert output.error_line(bare) == "not enough credits; needed 1 050; balance 7; enough for --tokens 3"
-    told = llama_herder.InsufficientFunds("1 050 are needed and 7 there", extra=extra)
-    assert output.error_line(told) == "1 050 are needed and 7 there; enough for --tokens 3"
-    hostile = llama_herder.Refusal("a\x1b[31m\nb" + "c" * 10_000)
-    assert "\x1b" not in output.error_line(hostile)
-    assert len(output.error_line(hostile)) <= 700
-
-
-@pytest.mark.parametrize(
-    ("said", "shown"),
-    [
-        ("only 5080 credits are available", "only 5 080 credits are available"),
-        (
-            "this costs 1000 credits and 5080 are available",
-            "this costs 1 000 credits and 5 080 are available",
-        ),
-        ("the cap is 500000", "the cap is 500 000"),
-        ("must be at most 4000, so", "must be at most 4 000, so"),
-        ("no account 12345", "no account 12345"),
-        ("deposit 12345 was made, key 0123-4567 too", "deposit 12345 was made, key 0123-4567 too"),
-        ("http://127.0.0.1:8191 is 80% of 2026-11-21", "http://127.0.0.1:8191 is 80% of 2026-11-21"),
-    ],
-)
-def test_amounts_in_the_words_of_the_herder_look_like_all_amounts(said: str, shown: str) -> None:
-    assert output.error_line(llama_herder.Refusal(said)) == shown
-
-
 @pytest.mark.parametrize("command", [[], ["run"], ["account"], ["account", "create"], ["config"]])
 def test_help_shows_flags_without_a_value(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert app.execute([*command, "--help"]) == 0
@@ -193,14 +128,6 @@ def test_an_answer_cannot_steer_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "stdout", screen)
     output.print_text("a\x1b[31mb\x07\n\tü")
     assert screen.getvalue() == "a[31mb\n\tü\n"
-
-
-def test_json_errors_carry_what_the_herder_said() -> None:
-    refused = llama_herder.TooLarge("too long", request_id="req_1", extra={"limit": 9})
-    assert json.loads(json.dumps(output.error_json(refused)))["error"] == {
-        "code": "too_large", "status": 413, "detail": "too long", "request_id": "req_1", "limit": 9,
-    }  # fmt: skip
-    assert output.error_json(llama_herder.JobFailed("no", Job.from_json({"id": "job_1"}))) == {"id": "job_1"}
 
 
 @pytest.mark.parametrize(

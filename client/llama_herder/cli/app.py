@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer.main
 from llama_herder._core import one_line
 from llama_herder._http import installed_version
 from llama_herder.cli import account, batch, chat, herd, module, output, run, server, store, webhooks
+from llama_herder.cli.failures import error_json, error_line, exit_code
 from llama_herder.cli.output import CannotWrite, Exit, UsageProblem
 from llama_herder.errors import HerderError
 
@@ -35,6 +37,15 @@ CLIENT_COMMANDS = frozenset(
         "module",
         "store",
     }
+)
+
+
+# The words of Typer's own checks, which come from pydantic or from click, and ours.
+_INVALID = re.compile(r"Invalid value for '(?P<name>[^']+)': (?P<why>.+)")
+_WANTED = (
+    (r"valid int", "must be a whole number such as 40"),
+    (r"valid (?:number|float)", "must be a number such as 1.5"),
+    (r"greater than or equal to -?\d+$", "must be {} or more"),
 )
 
 
@@ -72,9 +83,7 @@ def execute(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else Exit.OK
     except HerderError as error:
-        return _report(
-            output.error_line(error), output.exit_code(error), output.error_json(error) if as_json else None
-        )
+        return _report(error_line(error), exit_code(error), error_json(error) if as_json else None)
     except (KeyboardInterrupt, typer.Abort):
         return _report("interrupted", Exit.INTERRUPTED, None)
     except BrokenPipeError:
@@ -107,10 +116,23 @@ def _expected(error: Exception) -> str | None:
     explain = getattr(error, "format_message", None)
     if explain is None:
         return None
-    said = one_line(str(explain())).rstrip(".")
+    said = _plain(one_line(str(explain())).rstrip("."), error.__cause__)
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "herder"
-    return f"{said[:1].lower()}{said[1:]}{_dashed(error)}; see {path} --help"
+    said = said if said[:2].isupper() else said[:1].lower() + said[1:]
+    return f"{said}{_dashed(error)}; see {path} --help"
+
+
+def _plain(said: str, cause: object) -> str:
+    """What is wrong with a value, in our words; as it is where it is something else."""
+    found = _INVALID.fullmatch(said)
+    wanted = next((words for part, words in _WANTED if found and re.search(part, found["why"])), None)
+    if found is None or wanted is None:
+        return said
+    limit = found["why"].rpartition(" ")[2]
+    faults: list[Any] = getattr(cause, "errors", list)()
+    given = f", not {faults[0]['input']!r}" if faults else ""
+    return one_line(f"{found['name']} {wanted.format(limit)}{given}")
 
 
 def _dashed(error: Exception) -> str:

@@ -17,6 +17,7 @@ from llama_herder._core import one_line
 from llama_herder._dialogue import TOKENS
 from llama_herder.cli import output, session
 from llama_herder.cli.chat_words import End, Words
+from llama_herder.cli.failures import error_line
 from llama_herder.cli.prompt import PROMPT_BYTES_MAX, read_prompt
 from llama_herder.cli.run import CANCEL_WAIT_S, LIVE_POLL_S, Fee, MaxFee, Model, Multiplier, Template
 from llama_herder.cli.stream import Text, watched
@@ -68,7 +69,7 @@ def chat(
             except (HerderError, output.UsageProblem) as error:
                 if not live:
                     raise
-                output.print_error(output.error_line(error) if isinstance(error, HerderError) else str(error))
+                output.print_error(error_line(error) if isinstance(error, HerderError) else str(error))
 
 
 def _earlier(path: str | None, system: str | None) -> list[Message]:

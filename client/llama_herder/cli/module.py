@@ -58,7 +58,7 @@ def run(
     options = {"tokens": tokens, "model": model, "multiplier": multiplier, "fee": fee, "max_fee": max_fee}
     body = read_input(given) | {name: value for name, value in options.items() if value is not None}
     with session.client(url, key) as herder:
-        job = herder._call(calls.submit(module, body))
+        job = paid.submitted(herder, calls.submit(module, body))
         if job.warning:
             output.say(f"warning: {one_line(job.warning)}")
         try:

@@ -1,4 +1,4 @@
-"""What the command line prints, and the exit codes: answers on stdout, everything else on stderr.
+"""What the command line prints, and the exit codes there are: answers on stdout, everything else on stderr.
 
 Must not know how the values were fetched. Text from elsewhere never reaches a terminal with control characters.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,9 +16,6 @@ from enum import IntEnum
 from typing import Any, TextIO
 
 from llama_herder._core import one_line
-from llama_herder.cli.faults import FAULTS_CHARS_MAX, faults
-from llama_herder.errors import HerderError, JobEnded, Refusal, WaitTimeout
-from llama_herder.problems import InsufficientFunds, InvalidRequest, MissingKey, RateLimited, UnknownModel
 from llama_herder.types import Job
 
 
@@ -42,61 +38,6 @@ class UsageProblem(Exception):
 
 class CannotWrite(Exception):
     """Standard output takes no more."""
-
-
-_BY_STATUS = {401: Exit.AUTHENTICATION, 403: Exit.AUTHENTICATION, 402: Exit.PAYMENT, 404: Exit.NOT_FOUND}
-
-
-def exit_code(error: HerderError) -> Exit:
-    """The exit code of an error."""
-    if isinstance(error, JobEnded):
-        return Exit.FAILED
-    if isinstance(error, Refusal) and not isinstance(error, RateLimited):
-        return _BY_STATUS.get(error.status, Exit.USAGE)
-    return Exit.UNAVAILABLE
-
-
-def error_line(error: HerderError) -> str:
-    """The error in one line, with the numbers and names that its detail leaves out."""
-    said = _grouped(error.detail.rstrip("."))
-    if isinstance(error, MissingKey):
-        return "no API key: give one with --key, or set HERDER_API_KEY"
-    if isinstance(error, WaitTimeout):
-        return said.replace(
-            "fetch it later by its id",
-            f"`herder jobs {error.job_id}` fetches it, `herder cancel {error.job_id}` ends it",
-        )
-    more: list[str] = []
-    if isinstance(error, InsufficientFunds):
-        facts = (("needed", error.needed), ("balance", error.balance))
-        more = [
-            f"{name} {money(value)}" for name, value in facts if value is not None and not _says(said, value)
-        ]
-        if error.max_affordable_tokens:
-            more += [f"enough for --tokens {error.max_affordable_tokens}"]
-    elif isinstance(error, UnknownModel) and error.models and not all(name in said for name in error.models):
-        more = [f"there are: {', '.join(error.models)}"]
-    elif isinstance(error, InvalidRequest):
-        return one_line(_grouped("; ".join(faults(error))), FAULTS_CHARS_MAX)
-    elif error.status == 500 and error.request_id:
-        more = [f"request {error.request_id}"]
-    return one_line("; ".join([said, *more]), 700)
-
-
-def _says(text: str, value: int) -> bool:
-    return str(value) in "".join(char for char in text if char not in " ,_\u202f\u00a0")
-
-
-# A number that is an amount or a limit, by the words around it; others may be part of somebody's name.
-_AMOUNT = re.compile(
-    r"(?P<before>\b(?:is|not|than|to|most|least|below|between|pass) )(?P<amount>\d{4,})(?=[ ,;:.)]|$)"
-    r"|(?<![^ (])(?P<counted>\d{4,})(?= (?:credits|bytes|tokens|are|were)\b)"
-)
-
-
-def _grouped(text: str) -> str:
-    """The herder's words with their amounts as every amount is printed here."""
-    return _AMOUNT.sub(lambda at: (at["before"] or "") + money(int(at["amount"] or at["counted"])), text)
 
 
 def say(line: str) -> None:
@@ -143,16 +84,6 @@ def written(what: str, otherwise: str) -> Iterator[None]:
 def answer_written(job_id: str) -> AbstractContextManager[None]:
     """Around the printing of an answer, or of a part of it."""
     return written("the answer", f"it is paid for, and `herder jobs {one_line(job_id)}` reads it again")
-
-
-def error_json(error: HerderError) -> dict[str, Any]:
-    """What --json prints for an error: the job as it ended, otherwise the problem under `error`."""
-    if isinstance(error, JobEnded):
-        return dict(error.job.raw)
-    found: dict[str, Any] = {"code": error.code, "status": error.status, "detail": error.detail}
-    if isinstance(error, WaitTimeout):
-        found["job_id"] = error.job_id
-    return {"error": found | {"request_id": error.request_id} | error.extra}
 
 
 def print_json(value: Any) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from llama_herder import Herder, HerderError, Job, Message, Quote
-from llama_herder._calls import answered, seconds
-from llama_herder._core import one_line
+from llama_herder import Herder, HerderError, Job, Quote
+from llama_herder._calls import answered, ask, seconds, submit
+from llama_herder._core import Call, one_line
 from llama_herder.answers import Sampling
 from llama_herder.cli import output, session
+from llama_herder.cli.failures import error_line
 from llama_herder.cli.prompt import read_prompt
 from llama_herder.cli.sampling import with_sampling
 from llama_herder.cli.stream import Shown, Thoughts, followed, shown_as, without_answer
@@ -84,7 +86,7 @@ def run(
     if stop:
         options["stop"] = stop
     with session.client(url, key) as herder:
-        job = _submitted(herder, asked, tokens, options)
+        job = submitted(herder, submit(ask(asked, tokens, options), None))
         if job.warning:
             output.say(f"warning: {one_line(job.warning)}")
         shown = shown_as(as_json, reasoning) if stream else None
@@ -102,9 +104,10 @@ def run(
         output.print_note(hint)
 
 
-def _submitted(herder: Herder, asked: str | list[Message], tokens: int, options: Options) -> Job:
+def submitted(herder: Herder, call: Call[Job]) -> Job:
+    """Pay. What to do with the idempotency key is for callers who have it; here the list of jobs tells."""
     try:
-        return herder.submit(asked, tokens, **options)
+        return herder._call(replace(call, unsure="it may have been accepted: `herder jobs` shows it"))
     except KeyboardInterrupt:
         output.print_error("interrupted while submitting: if the job was accepted, `herder jobs` shows it")
         raise typer.Exit(output.Exit.INTERRUPTED) from None
@@ -146,7 +149,7 @@ def _fail(ended: Job) -> None:
     try:
         answered(ended)
     except HerderError as error:
-        output.print_error(output.error_line(error))
+        output.print_error(error_line(error))
     raise typer.Exit(output.Exit.FAILED)
 
 
@@ -158,15 +161,13 @@ def _cancelled(herder: Herder, job: Job, as_json: bool, shown: Shown | None) -> 
         if not ended.ended:
             ended = herder.wait(job, CANCEL_WAIT_S, poll_s=LIVE_POLL_S)
     except HerderError as error:
-        output.print_error(
-            f"{job.id} may go on: {output.error_line(error)}; `herder cancel {job.id}` tries again"
-        )
+        output.print_error(f"{job.id} may go on: {error_line(error)}; `herder cancel {job.id}` tries again")
         return output.Exit.INTERRUPTED
     balance = _balance(herder)
     if as_json and shown is not None:
         shown.ended(ended, balance)
     elif as_json:
-        output.print_json(dict(ended.raw))
+        output.print_json({**ended.raw, "balance": balance})
     output.print_note(f"{ended.status} {ended.id} · {output.bill(ended, balance)}")
     return output.Exit.INTERRUPTED
 

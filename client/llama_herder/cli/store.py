@@ -17,6 +17,7 @@ from llama_herder._core import one_line
 from llama_herder.cli import output, session
 
 ROOTS_LIMIT = 100
+CID_V0_CHARS = 46
 
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="the herd's folder (HERDER_DATA_DIR)", show_default=False)
@@ -67,7 +68,7 @@ def get(
 ) -> None:
     """A file on standard output, or with --output a file or a whole folder; every block is compared with its CID."""
     with _store(data_dir) as store:
-        cid = store.find(*_split(where))
+        cid = _found(store, where)
         if target is not None:
             store.export(cid, target)
             return None
@@ -97,7 +98,7 @@ def ls(
     with _store(data_dir) as store:
         if where is None:
             return _print_roots(store, limit, as_json)
-        found = store.entries(store.find(*_split(where)))
+        found = store.entries(_found(store, where))
     if found is None:
         raise output.UsageProblem(f"{where} is a file: `herder store get` reads it")
     if as_json:
@@ -118,17 +119,27 @@ def _print_roots(store: Any, limit: int, as_json: bool) -> None:
     return output.print_table(("cid", "bytes", "added", "name"), table, none=f"nothing in {store.folder}")
 
 
-def _split(where: str) -> tuple[str, list[str]]:
+def _found(store: Any, where: str) -> Any:
+    """The block that is meant. Raises UsageProblem for what is no CID."""
+    from herder.cids import BadCid
     from herder.store import segments
 
-    text, _, path = where.removeprefix("/ipfs/").partition("/")
-    return text, segments(path)
+    cid, _, path = where.removeprefix("/ipfs/").partition("/")
+    try:
+        return store.find(cid, segments(path))
+    except BadCid as error:
+        why = str(error)
+        if cid.startswith("Qm") and len(cid) != CID_V0_CHARS:
+            why = f"no CID: one that begins with Qm has {CID_V0_CHARS} characters, and this has {len(cid)}"
+        raise output.UsageProblem(
+            f"{one_line(cid, 100)!r} is {why}; `herder store ls` lists what was added"
+        ) from None
 
 
 @contextmanager
 def _store(data_dir: Path | None) -> Iterator[Any]:
     """The store of the herd in this folder; what goes wrong with it is one line and an exit code."""
-    from herder.cids import BadCid, NoSuchPath
+    from herder.cids import NoSuchPath
     from herder.dagpb import BadBlock
     from herder.sources import load
     from herder.store import Absent, CannotStore, store_of
@@ -140,8 +151,6 @@ def _store(data_dir: Path | None) -> Iterator[Any]:
         )
     try:
         yield store
-    except BadCid as error:
-        raise output.UsageProblem(str(error)) from None
     except (Absent, NoSuchPath) as error:
         output.print_error(one_line(f"{error} ({store.folder})"))
         raise typer.Exit(output.Exit.NOT_FOUND) from None

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
 
-from llama_herder import Done, Event, Herder, Job, JobFailed, Queued, Restarted, Started, Tokens
+from llama_herder import Done, Event, Herder, HerderError, Job, JobFailed, Queued, Restarted, Started, Tokens
 from llama_herder._core import one_line
 from llama_herder.cli import output
 
@@ -26,6 +26,9 @@ class Shown(Protocol):
 
     def ended(self, job: Job, balance: int | None) -> None:
         """The last, or what is known of it."""
+
+    def broken_off(self) -> None:
+        """Nothing more will come, and it was not the end."""
 
 
 def shown_as(as_json: bool, reasoning: bool = False) -> Shown:
@@ -74,8 +77,12 @@ class Lines:
 
     def ended(self, job: Job, balance: int | None) -> None:
         """The last, or what is known of it."""
-        kind = "error" if job.status == "failed" else "done"
-        output.print_json_line({"event": kind, "job": {**job.raw, "balance": balance}})
+        failed = {"event": "error", "error": job.raw.get("error")}
+        kind = failed if job.status == "failed" else {"event": "done"}
+        output.print_json_line({**kind, "job": {**job.raw, "balance": balance}})
+
+    def broken_off(self) -> None:
+        """Every line is whole."""
 
 
 class Text:
@@ -104,11 +111,10 @@ class Text:
 
     def ended(self, job: Job, balance: int | None) -> None:
         """Completes the answer. Raises CannotWrite where something else stands there."""
+        if not job.text and job.status != "succeeded":
+            return self.broken_off()
         if self._thoughts:
             self._thoughts.end()
-        if not job.text and job.status != "succeeded":
-            self._end_line_of_terminal()
-            return
         if not job.text.startswith(self._written):
             self._end_line_of_terminal()
         if not job.text.startswith(self._written):
@@ -117,11 +123,14 @@ class Text:
                 f"`herder jobs {one_line(job.id)}` reads it"
             )
         rest = job.text[len(self._written) :]
-        self._write(rest if job.text.endswith("\n") else rest + "\n")
+        return self._write(rest if job.text.endswith("\n") else rest + "\n")
 
     def broken_off(self) -> None:
-        """Nothing more will come."""
-        self._end_line_of_terminal()
+        """Ends the line, so that what is said of it stands on one of its own."""
+        if self._thoughts:
+            self._thoughts.end()
+        if self._written and not self._written.endswith("\n"):
+            self._write("\n")
 
     def _end_line_of_terminal(self) -> None:
         if sys.stdout.isatty() and self._written:
@@ -163,4 +172,8 @@ def watched(
                     shown.event(event)
         except JobFailed as error:
             return error.job
+        except HerderError:
+            with output.answer_written(job.id):
+                shown.broken_off()
+            raise
     raise AssertionError("a stream ends with its last event")
