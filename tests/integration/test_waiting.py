@@ -59,3 +59,20 @@ async def test_each_of_those_that_wait_gets_one_model(door: Waiting, timed_broke
     assert await door.appoint("w3", "other") == ("HAS", CARD.model)
     await door.failed("w2", "no such file")
     assert (await door.inherited("w1"), await door.inherited("w2")) == ("herd-tiny", "")
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_one_that_comes_back_under_its_name_is_given_another_model(door: Waiting, named: bool) -> None:
+    await door.wait("w1")
+    assert await door.appoint("w1", "typo.gguf") == ("OK", "w1")
+    assert await door.wait("w1") == "typo.gguf"
+    await door.failed("w1", "typo.gguf: no such file")
+    # Gone, it says why to whoever asks the same again, and takes no other.
+    assert await door.appoint("w1", "typo.gguf") == ("OK", "w1")
+    assert (await door.appointment("w1")).why == "typo.gguf: no such file"
+    assert await door.appoint("w1", "herd-tiny") == ("HAS", "typo.gguf")
+    assert await door.wait("w1") is None
+    assert await door.appoint("w1" if named else None, "herd-tiny") == ("OK", "w1")
+    assert (await door.appointment("w1")).why is None
+    assert await door.wait("w1") == "herd-tiny"
+    assert await door.inherited("w1") == "herd-tiny"
