@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from herder.broker import Broker
-from herder.feeding import feed_round
 from herder.lifecycle import Status
 from herder.protocol import Lease, Outcome
 from herder.settings import Settings
@@ -203,6 +202,28 @@ async def test_of_several_prompts_one_that_fails_is_an_error_at_the_end(
         assert error["error"]["code"] == "answer_failed"
 
 
+async def _until_held(herder: Serving, credits_: int) -> None:
+    """Until so much is held of alice's."""
+    async with asyncio.timeout(WAIT_S):
+        while (account := await herder.herd.ledger.account("alice")) is None or account.held != credits_:
+            await herder.herd.broker.ping()
+
+
+async def test_who_leaves_between_two_answers_pays_for_the_first(herder: Serving, broker: Broker) -> None:
+    hand = Hand(broker)
+    async with herder.client() as client:
+        body = {"prompt": ["a", "b", "c"], "max_tokens": 5, "stream": True}
+        async with client.stream("POST", COMPLETIONS, json=body) as response:
+            told, first = Told(response), await hand.lease()
+            await hand.settle(first, "A")
+            assert (await told.next())["choices"][0]["text"] == "A"
+    await _until_held(herder, 0)  # without a sweep, and without a courier
+    account, paid = await herder.herd.ledger.account("alice"), await broker.job(first.job_id)
+    assert account is not None
+    assert paid is not None
+    assert account.available == 10**9 - (paid.captured or 0) < 10**9
+
+
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("prompt", ["Once", ["Once", "Twice"]])
 async def test_a_caller_who_goes_away_is_refunded(
@@ -217,10 +238,9 @@ async def test_a_caller_who_goes_away_is_refunded(
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+    await _until_held(herder, 0)  # without a sweep, and without a courier
     account = await herder.herd.ledger.account("alice")
-    while account is not None and (account.available, account.held) != (10**9, 0):
-        await broker.sweep()  # the courier's work
-        await feed_round(herder.herd.batches, 1.0)
-        account = await herder.herd.ledger.account("alice")
+    assert account is not None
+    assert account.available == 10**9
     jobs, _ = await broker.jobs("alice", before=None, limit=10)
     assert {job.status for job in jobs} <= {Status.CANCELLED}
