@@ -19,7 +19,7 @@ from herder.errors import Overloaded, RedisUnavailable
 
 LANES = 2  # round trips under way at a time: while one's replies are read, Redis works on the other
 TOGETHER_MAX = 64  # calls in a round trip
-TOGETHER_CHARS_MAX = 1_000_000  # and the length of their texts, past which no other joins them
+TOGETHER_CHARS_MAX = 1_000_000  # and the length of what they say, past which no other joins them
 WAITING_MAX = 100_000
 WAIT_S = 20.0
 RESTED_S = 0.1  # a connection that was not used for so long is looked at first: its server may have hung up
@@ -44,7 +44,7 @@ Words = tuple[str | bytes, ...]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """As Redis reads it: its name, and what follows; a long text comes last.
+    """As Redis reads it: its name, and what follows.
 
     Those `together` that have the same head go as one, the head once and then the rest of each; the reply is a list
     of theirs, in this order.
@@ -164,7 +164,7 @@ class Line:
                 continue
             some.append(calls)
             room -= len(calls.commands)
-            length += sum(len(command.rest[-1]) for command in calls.commands if command.rest)
+            length += sum(len(word) for command in calls.commands for word in command.rest)
         return some
 
     def _give_up(self) -> None:

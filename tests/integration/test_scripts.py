@@ -50,6 +50,21 @@ async def test_calls_that_wait_together_share_a_round_trip(broker: Broker, round
     assert await _calls_at_redis(broker) - before == len(round_trips)
 
 
+async def test_calls_that_say_much_do_not_become_one_long_script(
+    broker: Broker, round_trips: list[int]
+) -> None:
+    """Wherever they say it: items of batches are among the named arguments, answers are texts."""
+    long: list[tuple[str, dict[str, Any], str]] = [
+        ("present", {"names": ["x" * 300] * 2_000}, ""),
+        ("write", {"delivery": "msg_none"}, "x" * 600_000),
+    ]
+    for name, named, text in long:
+        await broker.scripts.call(name, named, text)  # Redis knows it from then on
+        round_trips.clear()
+        await asyncio.gather(*(broker.scripts.call(name, named, text) for _ in range(8)))
+        assert round_trips == [2] * 4
+
+
 async def test_a_call_that_fails_at_redis_fails_alone(broker: Broker) -> None:
     """Those beside it are made, before it and behind it; and alone it fails the same way."""
     ring = await Ring(broker).open("payer", "other")
