@@ -16,7 +16,7 @@ import sys
 
 from room import Said, said_of, say
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
 from llama_herder import AsyncChat, AsyncHerder, HerderError
 
@@ -44,11 +44,19 @@ async def answer(chat: AsyncChat, name: str, question: str) -> str:
         return "Sorry, I cannot answer that just now."
 
 
+def unreachable(error: Exception) -> Exception | None:
+    """Say what keeps the bot out of the room; None where trying again may do."""
+    if not isinstance(error, OSError | InvalidMessage):
+        return error
+    print(f"the room does not answer, trying again: {error}", file=sys.stderr, flush=True)
+    return None
+
+
 async def run(url: str, name: str, phrase: str, max_fee: int | None) -> None:
     """Connect, and again whenever the line breaks, until the phrase is said. What it has missed stays unanswered."""
     async with AsyncHerder() as herder:
         chat = AsyncChat(herder, system=SYSTEM.format(name=name), tokens=80, max_fee=max_fee)
-        async for line in connect(url):
+        async for line in connect(url, process_exception=unreachable):
             try:
                 await say(
                     line, name, f"Hello! Say “{name}, …” to ask me something, “{name}, {phrase}” to stop me."

@@ -71,7 +71,7 @@ def page(herder: Herder) -> Any:
     def answer(message: str, history: History, instruction: str, temperature: float) -> Any:
         yield from respond(herder, message, history, instruction, temperature)
 
-    with gr.Blocks(title="Chat with a herd") as demo:
+    with gr.Blocks(title="Chat with a herd", analytics_enabled=False) as demo:
         chatbot = gr.Chatbot(height=420, label="Chat")
         msg = gr.Textbox(label="Prompt", placeholder="What is a chatbot?")
         with gr.Accordion(label="Advanced options", open=False):
@@ -104,6 +104,8 @@ if __name__ == "__main__":
     try:
         main()
     except HerderError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:  # the port is taken
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
         sys.exit(f"error: {error.name} is missing: pip install 'llama-herder[ui]'")

@@ -3,8 +3,8 @@
     python examples/room.py --port 8765
 
 Whoever connects sends `{"name": "ann", "text": "hello"}` and gets every message of the room as
-`{"id": 7, "name": "ann", "text": "hello", "at_ms": 1795251615198}`: first those it has missed, those after `?after=ID`
-of the address (none without it), then each as it comes. `python examples/room.py --join ann` is such a one.
+`{"id": 1795251615198, "name": "ann", "text": "hello"}`: first those it has missed, those after `?after=ID` of the
+address (none without it), then each as it comes. `python examples/room.py --join ann` is such a one.
 
 Needs `pip install 'llama-herder[examples]'`. The room is open to everybody who reaches its port: it listens on this
 machine alone, and keeps the last thousand messages in memory.
@@ -35,12 +35,12 @@ UNREAD_MAX = 2 * KEPT_MAX
 
 @dataclass(frozen=True)
 class Said:
-    """One message of the room; ids count up from 1."""
+    """One message of the room. Its id is its time in milliseconds, and larger than all before: a guest that remembers
+    what it has read last misses nothing when the room is opened again."""
 
     id: int
     name: str
     text: str
-    at_ms: int
 
 
 def said_of(text: str | bytes) -> Said:
@@ -58,8 +58,8 @@ class Room:
 
     def say(self, name: str, text: str) -> None:
         """To everybody; a guest who does not read for too long misses the oldest."""
-        self._last += 1
-        message = Said(self._last, name, text, time.time_ns() // 1_000_000)
+        self._last = max(self._last + 1, time.time_ns() // 1_000_000)
+        message = Said(self._last, name, text)
         self._said.append(message)
         for unread in self._guests:
             if unread.full():

@@ -58,6 +58,11 @@ class Example:
         assert self._child.stdout is not None
         return self._child.stdout.readline().rstrip("\n")
 
+    def complaint(self) -> str:
+        """The next line of its standard error."""
+        assert self._child.stderr is not None
+        return self._child.stderr.readline().rstrip("\n")
+
     def type(self, text: str) -> None:
         """A line of its standard input."""
         assert self._child.stdin is not None
@@ -150,6 +155,15 @@ def test_a_bot_answers_in_a_room_until_it_is_sent_to_sleep(up: Up) -> None:
             assert bot.ended() == (0, "", "")
 
 
+def test_a_bot_without_a_room_says_so_and_goes_on_looking(up: Up, hook_port: int) -> None:
+    with example(up, "chatbot", f"ws://127.0.0.1:{hook_port}") as bot:
+        assert bot.complaint().startswith("the room does not answer, trying again: ")
+        with example(up, "room", "--port", str(hook_port)) as there:
+            assert there.line() == f"the room is open: ws://127.0.0.1:{hook_port}"
+            with example(up, "room", "--join", "ann", "--port", str(hook_port)) as ann:
+                assert ann.line().startswith("Llama: Hello! ")
+
+
 def test_an_agent_reads_a_room_and_trades_on_paper(up: Up, tmp_path: Path) -> None:
     book = tmp_path / "book.json"
     with room(up) as url, example(up, "room", "--join", "ann", "--port", url.rpartition(":")[2]) as ann:
@@ -166,8 +180,14 @@ def test_an_agent_reads_a_room_and_trades_on_paper(up: Up, tmp_path: Path) -> No
         assert told.split(" ")[0] in {"positive", "neutral", "negative"}
         assert ann.line() == f"agent: {told}"
         kept = json.loads(book.read_text())
-        assert kept["last_read"] == 1
         assert kept["cash"] + 10 * kept["tokens"] == 1000
+    with room(up) as url, example(up, "room", "--join", "ann", "--port", url.rpartition(":")[2]) as ann:
+        ann.type("I hate this token")
+        assert ann.line() == "ann: I hate this token"
+        agent = ("sentiment_agent", url, "--book", str(book), "--every", "0", "--rounds")
+        with example(up, *agent, "1") as running:
+            assert not running.line().startswith("nothing new"), "of a room that was opened again"
+        assert json.loads(book.read_text())["last_read"] > kept["last_read"]
         book.write_text("[]")
         with example(up, *agent, "1") as running:
             assert running.ended()[0] == 1
