@@ -19,6 +19,9 @@ import pytest
 import llama_herder
 from tests.e2e.herd import DEMO, Up, clean_environment, herd, until
 
+STORY = "A small llama"  # so the tiny model begins, which is greedy where nothing else is asked for
+MEANING = "The meaning of life is"
+
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
@@ -36,7 +39,7 @@ def _environment(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_llama_run_with_a_prompt_and_a_number_of_tokens() -> None:
     """`Llama.run("Write a story in 10 words or less.", 10)`, which prints the answer."""
-    assert isinstance(llama_herder.run("Write a story in 10 words or less.", 10), str)
+    assert llama_herder.run("Write a story in 10 words or less.", 10).startswith(STORY)
 
 
 @pytest.mark.parametrize("offer", [{"fee": 100}, {"multiplier": 1.1}, {}])
@@ -50,7 +53,8 @@ def test_llama_run_with_a_callback_and_an_offer(offer: dict[str, Any]) -> None:
 
     llama_herder.run("What is the meaning of life?", 20, told, **offer)
     assert there.wait(60)
-    assert len(texts) == 1
+    (text,) = texts
+    assert text.startswith(MEANING)
 
 
 def test_the_command_prints_the_answer(up: Up) -> None:
@@ -66,7 +70,7 @@ def test_the_command_prints_the_answer(up: Up) -> None:
         "10",
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip()
+    assert done.stdout.startswith(STORY)
 
 
 def test_a_transfer_that_pays_by_the_formula_is_answered(up: Up) -> None:
@@ -98,7 +102,7 @@ def test_a_transfer_that_pays_by_the_formula_is_answered(up: Up) -> None:
 
         (answer,) = until(answers, "the answer is there")
     assert answer["Action"] == "Inference-Response"
-    assert isinstance(answer["Data"], str)
+    assert answer["Data"].startswith(MEANING)
 
 
 def test_a_text_is_gone_on_with_and_a_chat_answered(up: Up) -> None:

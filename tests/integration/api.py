@@ -111,9 +111,14 @@ class Front:
         await self.herd.broker.chunk(WORKER, [Chunk(lease.job_id, lease.attempt, first, 1, text)])
 
     async def settle(
-        self, lease: Lease, text: str, tokens: int, outcome: Outcome = Outcome.SUCCEEDED
+        self,
+        lease: Lease,
+        text: str,
+        tokens: int,
+        outcome: Outcome = Outcome.SUCCEEDED,
+        error_code: str = "engine_error",
     ) -> SettleReply:
-        """The end of an attempt."""
+        """The end of an attempt; `error_code` is that of one that failed."""
         reason = FinishReason.CANCELLED if outcome is Outcome.CANCELLED else FinishReason.STOP
         failed = outcome is Outcome.FAILED
         settlement = Settlement(
@@ -125,7 +130,7 @@ class Front:
             prompt_tokens=5,
             completion_tokens=tokens,
             captured=0 if failed else capture(lease.terms, tokens),
-            error_code="engine_error" if failed else None,
+            error_code=error_code if failed else None,
             error_message="it broke" if failed else None,
         )
         return await self.herd.broker.settle(WORKER, settlement)

@@ -142,11 +142,18 @@ async def test_an_answer_of_no_named_length_takes_what_is_left(front: Front) -> 
     assert (await asyncio.wait_for(asked_, 10)).status_code == 200
 
 
-async def test_a_job_that_fails_is_refunded_and_said_to_have_failed(front: Front) -> None:
+@pytest.mark.parametrize(
+    ("reason", "again"), [("engine_error", None), ("schema_error", "false"), ("context_exceeded", "false")]
+)
+async def test_a_job_that_fails_is_refunded_and_said_to_have_failed(
+    front: Front, reason: str, again: str | None
+) -> None:
     asked_ = asyncio.create_task(_ask(front, length=20))
     await front.until_waiting(1)
-    await front.settle(await front.lease(), "", 0, Outcome.FAILED)
-    document = problem(await asyncio.wait_for(asked_, 10), 500, "answer_failed")
+    await front.settle(await front.lease(), "", 0, Outcome.FAILED, reason)
+    reply = await asyncio.wait_for(asked_, 10)
+    document = problem(reply, 500, "answer_failed")
+    assert (document["reason"], reply.headers.get("x-should-retry")) == (reason, again)
     assert document["job_id"].startswith("job_")
     assert await front.balances() == (1000, 0)
 

@@ -136,3 +136,16 @@ async def test_two_files_that_come_at_once_do_not_share_the_same_room(
     assert await broker.fetch(broker.redis.exists(broker.keys("file_text", "file-long"))) == 0
     with pytest.raises(NotFound, match="no longer kept"):
         await door.text("file-long")
+
+
+async def test_an_account_has_so_many_files_and_room_again_when_one_is_deleted(
+    door: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "FILES_MAX", 2)
+    for file in ("file-a", "file-b"):
+        await kept(door, file, b"x")
+    with pytest.raises(InvalidRequest, match="2 files are kept for this account; delete some"):
+        await kept(door, "file-c", b"x")
+    await door.discard("ann", "file-a")
+    await kept(door, "file-c", b"x")
+    assert {record.file for record in await door.files("ann")} == {"file-b", "file-c"}

@@ -72,3 +72,5 @@ def test_of_an_answer_that_is_cut_off_the_last_tokens_bring_what_is_left(
 def test_a_character_comes_with_the_token_that_completes_it() -> None:
     spans = spelled("aéb", tokens_of([b"a", b"\xc3", b"\xa9", b"b"]))
     assert spans == [(0, 1), (1, 1), (1, 2), (2, 3)]
+    # The next one is another, though it is the same letter.
+    assert spelled("éé", tokens_of([b"\xc3", b"\xa9", "é".encode()])) == [(0, 0), (0, 1), (1, 2)]

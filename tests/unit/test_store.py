@@ -120,7 +120,10 @@ def test_neither_links_nor_devices_are_followed(store: Store, folder: Path) -> N
     os.mkfifo(folder / "pipe")
     with pytest.raises(CannotStore, match="pipe is neither a file nor a folder"):
         store.add(folder)
+    (folder / "pipe").unlink()
     assert store.roots(1) == []
+    (folder.parent / "named").symlink_to(folder)  # whoever names one means what it leads to
+    assert store.add(folder.parent / "named").cid == store.add(folder).cid
 
 
 def test_nothing_is_written_over(store: Store, folder: Path, tmp_path: Path) -> None:
