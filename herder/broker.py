@@ -131,9 +131,11 @@ class Broker(reads.Reads):
     async def present(self, jobs: Sequence[str], batches: Sequence[str] = ()) -> set[str]:
         """Their callers still wait: another `presence_ms` for each. Returns those that have no presence (any more)."""
         names = [*jobs, *batches]
-        steps = [names[i : i + PRESENT_STEP] for i in range(0, len(names), PRESENT_STEP)]
-        replies = await self.scripts.pipeline("present", [({"names": step}, "") for step in steps])
-        return {text_of(name) for reply in replies for name in reply}
+        gone: set[str] = set()
+        for start in range(0, len(names), PRESENT_STEP):  # those that wait together would be one script
+            reply = await self.scripts.call("present", {"names": names[start : start + PRESENT_STEP]})
+            gone |= {text_of(name) for name in reply}
+        return gone
 
     # --- the worker's side -------------------------------------------------------------------------------
 

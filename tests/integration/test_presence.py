@@ -237,13 +237,22 @@ async def test_many_names_are_renewed_in_steps_and_none_in_none(
     monkeypatch.setattr(door, "PRESENT_STEP", 2)
     jobs = [(await ring.submit("ann", presence_ms=PRESENCE_MS)).job_id for _ in range(3)]
     plain = (await ring.submit("ann")).job_id
+    await ring.broker.present(jobs)  # Redis knows the script from then on
+    before = await scripts(ring.broker)
     assert await ring.broker.present([*jobs, plain, "job_none"], ["batch_none"]) == {
         plain,
         "job_none",
         "batch_none",
     }
+    assert await scripts(ring.broker) - before == 3
     assert await ring.broker.present([]) == set()
     assert await ring.broker.fetch(ring.broker.redis.zscore(ring.broker.keys("presence"), plain)) is None
+
+
+async def scripts(broker: Broker) -> int:
+    """Scripts that Redis has run."""
+    stats = await broker.fetch(broker.redis.info("commandstats"))
+    return int(stats["cmdstat_evalsha"]["calls"])
 
 
 async def calls(broker: Broker) -> int:
