@@ -83,11 +83,18 @@ async def bought_with(herd: Herd, key: KeyRecord, idempotency_key: str, digest: 
 
 
 async def submitted(
-    herd: Herd, key: KeyRecord, body: JobRequest, idempotency_key: str | None, *, attended: bool = False
+    herd: Herd,
+    key: KeyRecord,
+    body: JobRequest,
+    idempotency_key: str | None,
+    *,
+    attended: bool = False,
+    meant: JobRequest | None = None,
 ) -> tuple[Accepted, ModelState, Ask]:
     """Check, render, price and submit; priced again where the list changed meanwhile.
 
-    The job, its model, and what was asked for. `attended`: it is cancelled unless its presence is kept.
+    The job, its model, and what was asked for. `attended`: it is cancelled unless its presence is kept. `meant`: what
+    the Idempotency-Key is bound to, where the body was made of something else.
     """
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
@@ -111,6 +118,7 @@ async def submitted(
             chain_key=herd.chain_key,
             webhook=webhook,
             idempotency_key=idempotency_key,
+            digest="" if idempotency_key is None else request_hash(meant or body),
             presence_ms=herd.settings.presence_ms if attended else 0,
         )
         try:

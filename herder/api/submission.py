@@ -165,9 +165,10 @@ def ask_of(
     chain_key: bytes,
     webhook: Webhook | None = None,
     idempotency_key: str | None = None,
+    digest: str = "",
     presence_ms: int = 0,
 ) -> Ask:
-    """The job, with an id."""
+    """The job, with an id; `digest` is the meaning of what was sent, for the Idempotency-Key."""
     brief = brief_for(body, prompt.text, prompt.schema)
     return Ask(
         job_id=new_job_id(),
@@ -186,7 +187,7 @@ def ask_of(
         # An answer in a form has no room for reasoning.
         marks=prompt.marks if brief.schema is None else None,
         idempotency_key=idempotency_key,
-        request_hash="" if idempotency_key is None else request_hash(body),
+        request_hash=digest,
         webhook=webhook,
         presence_ms=presence_ms,
         run=body.module_run,

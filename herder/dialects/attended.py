@@ -20,12 +20,12 @@ from herder.api.purchase import record_of, replayed, submitted
 from herder.api.reading import validated
 from herder.api.shapes import Result
 from herder.api.shown import job_fields
-from herder.api.state import herd_of
+from herder.api.state import Herd, herd_of
 from herder.api.tellers import Teller
 from herder.dialects.asking import Lenient, bid_of, model_named
 from herder.errors import AnswerFailed, Conflict, ContextExceeded, HerderError, InvalidRequest, Overloaded
 from herder.lifecycle import LIVE, Status
-from herder.protocol import JobRecord
+from herder.protocol import Accepted, Ask, JobRecord
 from herder.records import KeyRecord
 
 FIT_TRIES = 3  # to find how much room a prompt leaves for an answer of no named length
@@ -69,30 +69,41 @@ async def bought(
     """
     herd = herd_of(request)
     given = {name: value for name, value in fields.items() if value is not None}
-    tokens = given.setdefault("tokens", min(herd.settings.tokens_default, herd.settings.tokens_max))
+    fit = fit or "tokens" not in given
+    given.setdefault("tokens", min(herd.settings.tokens_default, herd.settings.tokens_max))
     given |= bid_of(request, asked)
     model = await model_named(herd, asked.model)
     if model is not None:
         given["model"] = model
     again = request.headers.get("idempotency-key")
+    try:
+        body = validated(JobRequest, given, herd.settings)
+        accepted = await replayed(herd, key, body, again)
+        if accepted is not None:
+            return await known(request, key, accepted.job_id)
+        accepted, ask = await _accepted(herd, key, body, again, attended=attended, fit=fit)
+    except InvalidRequest as error:
+        renamed(error, names or {})
+    if accepted.available is None:
+        return await known(request, key, accepted.job_id)
+    return Bought(record_of(ask, accepted), accepted.available)
+
+
+async def _accepted(
+    herd: Herd, key: KeyRecord, meant: JobRequest, again: str | None, *, attended: bool, fit: bool
+) -> tuple[Accepted, Ask]:
+    """Submit, with `fit` for fewer tokens where its prompt leaves no room for all."""
+    body = meant
     for _ in range(FIT_TRIES):
-        given["tokens"] = tokens
         try:
-            body = validated(JobRequest, given, herd.settings)
-            accepted = await replayed(herd, key, body, again)
-            if accepted is not None:
-                return await known(request, key, accepted.job_id)
-            accepted, _, ask = await submitted(herd, key, body, again, attended=attended)
-        except InvalidRequest as error:
-            renamed(error, names or {})
+            accepted, _, ask = await submitted(herd, key, body, again, attended=attended, meant=meant)
         except ContextExceeded as error:
             tokens = error.extra["context"] - error.extra["prompt_tokens"]
-            if (fields.get("tokens") is not None and not fit) or tokens < 1:
+            if not fit or tokens < 1:
                 raise
+            body = body.model_copy(update={"tokens": tokens})
         else:
-            if accepted.available is None:
-                return await known(request, key, accepted.job_id)
-            return Bought(record_of(ask, accepted), accepted.available)
+            return accepted, ask
     raise ContextExceeded("the prompt leaves no room for an answer; make it shorter", limit=0)
 
 

@@ -216,3 +216,13 @@ async def test_the_same_idempotency_key_is_the_same_answer(front: Front) -> None
     again = await _ask(front, headers, length=20)
     assert again.json() == first.json()
     problem(await _ask(front, headers, length=21), 409, "idempotency_conflict")
+
+
+async def test_a_request_that_is_repeated_is_the_same_though_its_answer_was_made_to_fit(front: Front) -> None:
+    asking: dict[str, Any] = {"question": "a" * 2_400, "headers": {"Idempotency-Key": "two"}}
+    first = await _answered(front, **asking)
+    again = await _ask(front, **asking)
+    assert again.json() == first.json()
+    record = await front.herd.broker.job(first.json()["x-herder-job-id"])
+    assert record is not None
+    assert record.tokens < front.herd.settings.tokens_default
