@@ -17,6 +17,7 @@ from llama_herder._core import (
     Reply,
     Sleep,
     error_of,
+    note_contact,
     pause_after,
     perform,
     worded,
@@ -118,8 +119,7 @@ class _Results:
         while True:
             request = _batch_calls.results(self._batch_id, self._cursor, self._follow)
             outcome = yield Open(request, kind=JSON_LINES)
-            if not isinstance(outcome, Broken):
-                self._patience.contact.made = True
+            note_contact(outcome, self._patience)
             if isinstance(outcome, Opened):
                 outcome = yield from self._read()
                 if outcome is None:

@@ -163,7 +163,7 @@ def waiting(
     """Polls, each poll a long one, until the job has ended; sits out a herder that restarts, for five minutes.
 
     Raises WaitTimeout after `timeout` seconds (`deadline`, where they began earlier), and the last error once the
-    herder was away for too long.
+    herder was away for too long: as soon as for any call where nobody has ever answered this client.
     """
     seconds(timeout)
     seconds(poll_s, "poll_s")
@@ -178,7 +178,7 @@ def waiting(
         try:
             seen = yield from perform(job(job_id, wait_s), url, lasting)
         except Unavailable as error:
-            if deadline <= asked + OUTAGE_S:
+            if patience.contact.made and deadline <= asked + OUTAGE_S:
                 raise _still(job_id, seen, timeout, f" ({error.detail})") from error
             raise
         if on_poll is not None:

@@ -115,10 +115,9 @@ def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
     while True:
         outcome = yield call.send
         assert outcome is not None
-        if isinstance(outcome, Reply):
-            patience.contact.made = True
-            if 200 <= outcome.status < 300:
-                return call.parse(_object_of(outcome, url))
+        note_contact(outcome, patience)
+        if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
+            return call.parse(_object_of(outcome, url))
         again = call.repeatable or (isinstance(outcome, Broken) and outcome.refused)
         pause_s = pause_after(outcome, tries, patience) if again else None
         error = error_of(outcome, url)
@@ -126,6 +125,12 @@ def perform(call: Call[T], url: str, patience: Patience) -> Flow[T]:
         if pause_s is None:
             raise final(error, outcome, call.unsure, heard)
         yield Sleep(pause_s)
+
+
+def note_contact(outcome: object, patience: Patience) -> None:
+    """Remember that somebody is there."""
+    if not isinstance(outcome, Broken) or outcome.sent:
+        patience.contact.made = True
 
 
 def pause_after(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
@@ -135,25 +136,27 @@ def reply_of(response: httpx.Response) -> Reply:
 
 def broken_of(error: httpx.RequestError) -> Broken:
     """What became of a request without a reply, in few words."""
-    cause = _tls_cause(error)
-    if cause is not None:
-        return _no_tls(cause)
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            return _no_tls(cause)
     sent = not isinstance(error, _NOT_SENT)
     if isinstance(error, httpx.TimeoutException):
         return Broken(sent, "timed out")
     why = one_line(re.sub(r"^\[Errno -?\d+\] ", "", str(error)), 200)
-    if why == "All connection attempts failed":
+    refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+    if refused or why == "All connection attempts failed":  # which asyncio says of more than one address
         why = "connection refused"
     why = why[:1].lower() + why[1:] if why else "the connection broke"
     return Broken(sent, why, refused=not sent and why == "connection refused")
 
 
-def _tls_cause(error: httpx.RequestError) -> ssl.SSLError | None:
-    """What went wrong in the handshake, if that is what it was; httpx hides it two exceptions deep."""
+def _causes(error: httpx.RequestError) -> Iterator[BaseException]:
+    """Why there is no connection; httpx hides it two exceptions deep."""
     cause: BaseException | None = error if isinstance(error, httpx.ConnectError) else None
-    while cause is not None and not isinstance(cause, ssl.SSLError):
+    while cause is not None:
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return cause
 
 
 def _no_tls(cause: ssl.SSLError) -> Broken:

@@ -15,29 +15,31 @@ RETRY_AFTER_S_MAX = 60.0
 
 # A herder that is started again is back within five seconds, on a machine that is busy later.
 REFUSED_S = 20.0
-# Where nobody has ever answered the URL is more likely to be wrong; but a restart is sat out then, too.
+# Where nobody was ever there the URL is more likely to be wrong; but a restart is sat out then, too.
 FIRST_REFUSED_S = 6.0
 REFUSED_PAUSE_S_MAX = 2.0
 
 
 @dataclass
 class Contact:
-    """Whether anybody has ever answered one client; shared by all its calls."""
+    """Whether anybody was ever there for one client; shared by all its calls."""
 
     made: bool = False
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to keep trying: so many tries, none of them after the moment `until` of `clock`.
+    """How long to keep trying: so many tries, or with `endless` any number, none of them after `until` of `clock`.
 
-    A refused connection is no try: nothing was sent. It is sat out for `refused_s` seconds of a call, or for
-    FIRST_REFUSED_S where the URL may be wrong. With a single try nothing at all is tried again.
+    A refused connection is no try: nothing was sent. It is sat out for `refused_s` seconds of a call. Where nobody was
+    ever there, and so the URL may be wrong, nothing is endless, and refusals are sat out for FIRST_REFUSED_S. With a
+    single try nothing at all is tried again.
     """
 
-    tries: float = TRIES
+    tries: int = TRIES
     refused_s: float = REFUSED_S
     until: float = math.inf
+    endless: bool = False
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
     contact: Contact = field(default_factory=Contact)
@@ -48,15 +50,19 @@ class Patience:
 
     def lasting(self, until: float) -> Patience:
         """As often as it takes, until a moment."""
-        return replace(self, tries=math.inf, until=until)
+        return replace(self, endless=True, until=until)
+
+    def tries_max(self) -> float:
+        """How many tries one call has."""
+        return math.inf if self.endless and self.contact.made else self.tries
 
     def refused_s_max(self) -> float:
         """How many seconds of refused connections one call sits out."""
-        if self.tries == 1:
-            return 0.0
-        if self.tries == math.inf:
+        if not self.contact.made:
+            return min(self.refused_s, FIRST_REFUSED_S) if self.tries > 1 or self.endless else 0.0
+        if self.endless:
             return math.inf
-        return self.refused_s if self.contact.made else min(self.refused_s, FIRST_REFUSED_S)
+        return self.refused_s if self.tries > 1 else 0.0
 
 
 @dataclass
@@ -78,7 +84,7 @@ class Tries:
             pause_s = max(_backoff_s(self.refused, REFUSED_PAUSE_S_MAX, patience), least_s)
             self.refused += 1
         else:
-            left_s = math.inf if self.failed + 1 < patience.tries else 0.0
+            left_s = math.inf if self.failed + 1 < patience.tries_max() else 0.0
             pause_s = max(_backoff_s(self.failed, BACKOFF_S_MAX, patience), least_s)
             self.failed += 1
         left_s = min(left_s, patience.until - patience.clock())

@@ -25,6 +25,7 @@ from llama_herder._core import (
     doubtful,
     error_of,
     final,
+    note_contact,
     passing,
     pause_after,
     perform,
@@ -157,8 +158,7 @@ class _Following:
             if left_s <= 0 and self._job_id:
                 raise self._late()
             outcome = yield Open(self._request(), self._silence_s(left_s))
-            if not isinstance(outcome, Broken):
-                self._patience.contact.made = True
+            note_contact(outcome, self._patience)
             if isinstance(outcome, Opened):
                 at = _LOCATION.search(outcome.headers.get("location", ""))
                 self.accepted(unquote(at[1]) if at else "")
@@ -261,7 +261,8 @@ class _Following:
         self._heard = self._heard or doubtful(error)
         if pause_s is not None:
             return pause_s
-        if self._job_id and passing(outcome) and self._deadline <= self._until:
+        known = bool(self._job_id) and self._patience.contact.made
+        if known and passing(outcome) and self._deadline <= self._until:
             raise self._late() from error
         if self._job_id and undecided(outcome, error):
             raise worded(error, f"{self._job_id} lives on: fetch it later by its id")

@@ -36,6 +36,11 @@ class _Priced(Refusal):
         """The credits that would have been enough."""
         return self._int("needed")
 
+    @property
+    def base_fee(self) -> int | None:
+        """What the same costs at a multiplier of 1, the least that is taken; where the herder said so."""
+        return self._int("base_fee")
+
 
 class InsufficientFunds(_Priced):
     """The balance does not cover the fee."""
@@ -46,11 +51,6 @@ class InsufficientFunds(_Priced):
     def balance(self) -> int | None:
         """The credits that are available."""
         return self._int("balance")
-
-    @property
-    def base_fee(self) -> int | None:
-        """What the job costs at a multiplier of 1, the least that is taken; where the herder said so."""
-        return self._int("base_fee")
 
     @property
     def max_affordable_tokens(self) -> int | None:
@@ -68,16 +68,30 @@ class InsufficientFunds(_Priced):
         """What would cost less, in the words of the caller: its bid of 1, its tokens, its way to write credits."""
         if "max_affordable_tokens" not in self.extra:  # not a job's
             return []
-        most = self.max_affordable_tokens
-        if self.base_fee is None:
-            found = [f"{bid} is the cheapest bid"]
-        elif self.needed is not None and self.needed > self.base_fee:
-            found = [f"the base fee is {amount(self.base_fee)}: {bid} is the cheapest bid"]
+        needed, base, balance = self.needed or 0, self.base_fee, self.balance or 0
+        most, dear = self.max_affordable_tokens, base is None or needed > base
+        found = []
+        if base is None:
+            found.append(f"{bid} is the cheapest bid")
+        elif not dear:
+            found.append(f"{amount(base)} is the base fee, the least that so many tokens cost")
+        elif balance >= base:
+            found.append(f"with {bid} it costs {amount(base)}, the base fee")
         else:
-            found = [f"{amount(self.base_fee)} is the base fee, the least that so many tokens cost"]
+            found.append(f"even with {bid} it costs {amount(base)}, the base fee{self._at_most()}")
         if most is not None:
-            found.append(f"enough for {tokens}{most}" if most else "not enough for a single token")
+            enough = f"enough for {tokens}{most}" if most else "not enough for a single token"
+            found.append(f"{enough} at this bid" if dear else enough)
         return found
+
+    def _at_most(self) -> str:
+        """How many tokens the base fee buys, of all answers together."""
+        prompt_fee, token_fee = self._int("set_prompt_fee"), self._int("fee_per_token")
+        if prompt_fee is None or not token_fee:
+            return ""
+        return (
+            f", and the balance buys at most {max(0, (self.balance or 0) - prompt_fee) // token_fee} tokens"
+        )
 
     def __str__(self) -> str:
         return "; ".join([self.detail.rstrip("."), *self.ways_out()])

@@ -49,7 +49,7 @@ def test_exit_codes(problem: llama_herder.HerderError, code: int) -> None:
 def test_an_error_line_adds_what_its_detail_leaves_out() -> None:
     extra = {"needed": 1050, "balance": 7, "max_affordable_tokens": 3}
     bare = llama_herder.InsufficientFunds("not enough credits", extra=extra)
-    cheap = "--multiplier 1 is the cheapest bid; enough for --tokens 3"
+    cheap = "--multiplier 1 is the cheapest bid; enough for --tokens 3 at this bid"
     assert failures.error_line(bare) == f"not enough credits; needed 1 050; balance 7; {cheap}"
     told = llama_herder.InsufficientFunds("1 050 are needed and 7 there", extra=extra)
     assert failures.error_line(told) == f"1 050 are needed and 7 there; {cheap}"
@@ -62,12 +62,22 @@ def test_an_error_line_adds_what_its_detail_leaves_out() -> None:
     ("fields", "shown"),
     [
         (
-            {"needed": 5000, "base_fee": 1000, "max_affordable_tokens": 3},
-            "the base fee is 1000: multiplier=1 is the cheapest bid; enough for tokens=3",
+            {"needed": 5000, "base_fee": 1000, "balance": 1100, "max_affordable_tokens": 3},
+            "with multiplier=1 it costs 1000, the base fee; enough for tokens=3 at this bid",
         ),
         (
-            {"needed": 1000, "base_fee": 1000, "max_affordable_tokens": 0},
+            {"needed": 5000, "base_fee": 1000, "balance": 25, "max_affordable_tokens": 0}
+            | {"set_prompt_fee": 10, "fee_per_token": 2},
+            "even with multiplier=1 it costs 1000, the base fee, and the balance buys at most 7 tokens; "
+            "not enough for a single token at this bid",
+        ),
+        (
+            {"needed": 1000, "base_fee": 1000, "balance": 10, "max_affordable_tokens": 0},
             "1000 is the base fee, the least that so many tokens cost; not enough for a single token",
+        ),
+        (
+            {"needed": 1000, "base_fee": 1000, "balance": 12, "max_affordable_tokens": 2},
+            "1000 is the base fee, the least that so many tokens cost; enough for tokens=2",
         ),
         ({"needed": 9, "max_affordable_tokens": None}, "multiplier=1 is the cheapest bid"),
         ({"needed": 9, "affordable_items": 3}, ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import httpx
@@ -10,11 +11,8 @@ import pytest
 
 import llama_herder
 from llama_herder import _calls
-from llama_herder._core import (
-    Outcome,
-    Reply,
-    Send,
-)
+from llama_herder._core import Broken, Outcome, Reply, Send
+from llama_herder._patience import FIRST_REFUSED_S
 from tests.unit.client_driver import (
     REFUSED,
     SILENT,
@@ -81,9 +79,20 @@ def test_a_wait_sits_out_a_herder_that_restarts() -> None:
 
 def test_a_wait_gives_up_on_a_herder_that_stays_away() -> None:
     clock = Clock()
-    _, error = drive(_calls.waiting("job_1", URL, patience(clock)), lambda send: REFUSED, clock)
+    away = chain([SILENT], repeat(REFUSED))
+    _, error = drive(_calls.waiting("job_1", URL, patience(clock)), lambda send: next(away), clock)
     assert isinstance(error, llama_herder.CannotConnect)
-    assert 1000 + _calls.OUTAGE_S - 10 < clock.now <= 1000 + _calls.OUTAGE_S
+    assert clock.now == 1000 + _calls.OUTAGE_S
+
+
+@pytest.mark.parametrize("nobody", [REFUSED, Broken(sent=False, why="timed out")])
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_a_wait_at_a_wrong_url_is_as_short_as_any_call(nobody: Broken, timeout: float | None) -> None:
+    clock = Clock()
+    flow = _calls.waiting("job_1", URL, patience(clock), timeout)
+    _, error = drive(flow, lambda send: nobody, clock)
+    assert isinstance(error, llama_herder.CannotConnect)
+    assert clock.now <= 1000 + FIRST_REFUSED_S
 
 
 def test_a_wait_does_not_spin_where_polls_are_answered_at_once() -> None:
