@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -87,6 +88,7 @@ class Callbacks:
         self._idle = 0
         self._closed = False
         self._changed = threading.Condition()
+        self._process = os.getpid()
         atexit.register(self.leave)
 
     def check_room(self) -> None:
@@ -95,11 +97,13 @@ class Callbacks:
             raise InvalidRequest(f"{WAITING_MAX} answers are waited for already: for more, take `map`")
 
     def add(self, expected: Expected) -> None:
-        """Wait for one more. Raises InvalidRequest (too many), RuntimeError (the client is closed)."""
+        """Wait for one more, of which `check_room` was asked before it was paid for. Raises RuntimeError (closed)."""
         with self._changed:
-            self.check_room()
             if self._closed:
-                raise RuntimeError("the client is closed: nobody would wait for this answer")
+                job_id = expected.job_id
+                raise RuntimeError(
+                    f"the client is closed, so nobody waits for {job_id}: read it later by its id"
+                )
             self._open.append(expected.job_id)
             self._line.append(expected)
             if self._idle < len(self._line) and len(self._threads) < THREADS_MAX:
@@ -119,7 +123,12 @@ class Callbacks:
                 raise
 
     def leave(self, limit_s: float = LEAVE_S_MAX) -> None:
-        """Wait until everybody was told, or `limit_s` or Ctrl-C; then stop, and say who was not."""
+        """Wait until everybody was told, or `limit_s` or Ctrl-C; then stop, and say who was not.
+
+        In a process that was forked off there is nobody to wait for: the threads stayed behind, and tell all the same.
+        """
+        if os.getpid() != self._process:
+            return
         try:
             if threading.current_thread() not in self._threads and not self._drained(min(TELL_S, limit_s)):
                 many = len(self._open)

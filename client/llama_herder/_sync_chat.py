@@ -172,7 +172,9 @@ class ChatCalls:
         until Ctrl-C, and log which jobs nobody was told of; a `with` block that an exception ends does not wait.
         Up to 10,000 may be open; 16 threads take turns, so for very many take `map`.
         """
-        self._waiting().add(Expected(_calls.id_of(job), callback, on_error))
+        waiting = self._waiting()
+        waiting.check_room()
+        waiting.add(Expected(_calls.id_of(job), callback, on_error))
 
     def every(self, listing: Callable[..., Page[T]], *arguments: Any, **options: Any) -> Iterator[T]:
         """All of a list, read page by page as the loop goes on.

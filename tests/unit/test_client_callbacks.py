@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -112,7 +113,7 @@ def test_many_jobs_take_turns_in_few_threads(monkeypatch: pytest.MonkeyPatch) ->
         callbacks.add(_callbacks.Expected(f"job_{at}", heard))
     callbacks.leave()
     assert sorted(job.id for job in heard.all) == sorted(f"job_{at}" for at in range(50))
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(RuntimeError, match="the client is closed, so nobody waits for job_51"):
         callbacks.add(_callbacks.Expected("job_51", heard))
 
 
@@ -168,6 +169,28 @@ def test_a_block_that_an_exception_ends_does_not_wait(caplog: pytest.LogCaptureF
     with pytest.raises(KeyError):
         use(AsyncHerder, Script(answers=[RUNNING]), failing_too)
     assert "not waited for: job_2" in caplog.text
+
+
+FORKED = """
+import os, sys, httpx
+from llama_herder import Herder
+running = httpx.MockTransport(lambda request: httpx.Response(200, json={"id": "job_1", "status": "running"}))
+herder = Herder("http://herd.example", "hk", transport=running)
+herder.on_answer("job_1", print)
+child = os.fork()
+if not child:
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+herder._callbacks.stop()
+"""
+
+
+def test_the_end_of_a_process_that_was_forked_off_waits_for_nobody() -> None:
+    """Its parent does; the threads that wait are the parent's."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
+    assert done.stdout == "7\n"
+    assert done.stderr == "not waited for: job_1; paid for all the same, read them later by their ids\n"
 
 
 def test_a_herder_that_is_gone_for_long_is_given_up() -> None:
