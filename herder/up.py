@@ -28,8 +28,8 @@ from herder.waiting import Waiting
 
 READY_S = 120.0
 API_STOP_S = 10.0
-COURIER_STOP_S = 10.0
 RELEASE_S = 10.0
+RELEASE_PAUSE_S = 0.2  # between looks for a Redis that is away
 HAND_BACK_S = 15.0  # beyond the drain: what a worker may take to hand its jobs back
 
 
@@ -46,13 +46,8 @@ class Herd:
         self.broker: Broker | None = None
         self._redis: EmbeddedRedis | None = None
         self._turns = Turns()
-        names = [
-            "herd",
-            "redis",
-            "api",
-            "courier",
-            *(f"worker-{i}" for i in range(1, self._worker_count() + 1)),
-        ]
+        workers = (f"worker-{i}" for i in range(1, self._worker_count() + 1))
+        names = ["herd", "redis", "api", "courier", *workers]
         self.print_line = print_line or prefixed_printer(names, as_json=settings.log_json)
 
     @property
@@ -151,24 +146,31 @@ class Herd:
             argv = [sys.executable, "-m", "worker.main", "--supervised", "--turn-lock", str(lock)]
             return [*argv, "--id", current["id"], "--model", current["model"]]
 
-        async def ended_by_itself(code: int) -> bool:
-            # Nobody need wait for the lease: the supervisor knows that its child is dead.
+        async def buried(code: int) -> bool:
             broker = self.broker
             assert broker is not None
-            with contextlib.suppress(HerderError, TimeoutError):
+            was_at_work = any(state.worker == current["id"] for state in await broker.worker_states())
+            killed = code == -signal.SIGKILL
+            # The kernel's own count tells a kill from outside from one for want of memory.
+            outside = killed and oom_kills() == current["oom_kills"] != ""
+            died = code not in {0, EXIT_FRESH} and not outside
+            taken = await broker.release(current["id"], None, died=died, killed=killed)
+            await broker.leave(current["id"])
+            if not current["model"]:
+                current["model"] = await Waiting(broker).inherited(current["id"])
+            if taken:
+                self.print_line(name, f"jobs back in line: {taken}")
+            return was_at_work
+
+        async def ended_by_itself(code: int) -> bool:
+            # Nobody need wait for the lease: the supervisor knows that its child is dead. And only it can tell which
+            # model the heir is to have: so it waits for a Redis that is being started again.
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RELEASE_S):
-                    was_at_work = any(state.worker == current["id"] for state in await broker.worker_states())
-                    killed = code == -signal.SIGKILL
-                    # The kernel's own count tells a kill from outside from one for want of memory.
-                    outside = killed and oom_kills() == current["oom_kills"] != ""
-                    died = code not in {0, EXIT_FRESH} and not outside
-                    taken = await broker.release(current["id"], None, died=died, killed=killed)
-                    await broker.leave(current["id"])
-                    if not current["model"]:
-                        current["model"] = await Waiting(broker).inherited(current["id"])
-                    if taken:
-                        self.print_line(name, f"jobs back in line: {taken}")
-                    return was_at_work
+                    while True:
+                        with contextlib.suppress(HerderError):
+                            return await buried(code)
+                        await asyncio.sleep(RELEASE_PAUSE_S)
             return False
 
         env = environment.of_worker(self._env(), gpu)
