@@ -13,9 +13,9 @@ from fastapi import APIRouter, Request
 from herder.api.callers import Caller
 from herder.dialects.asking import Lenient, asked
 from herder.dialects.attended import answered, bought, result_of
-from herder.protocol import Outcome
+from herder.protocol import Lease, Outcome
 from herder.settings import Settings
-from tests.integration.api import CARD, MODEL, Front, open_front, problem
+from tests.integration.api import CARD, MODEL, WORKER, Front, open_front, problem
 
 router = APIRouter()
 
@@ -191,6 +191,28 @@ async def test_a_job_whose_herder_has_died_is_cancelled_and_one_that_waits_is_no
         front.herd.attendance._names.clear()
         problem(await _until_done(front, asked_), 409, "conflict")
         assert await front.balances() == (1000, 0)
+
+
+async def test_a_batch_whose_caller_waits_is_kept_as_a_job_is(settings: Settings) -> None:
+    async with open_front(settings.model_copy(update={"presence_ms": 500})) as front:
+        prompts = ["a", "b"]
+        body = {"prompt": prompts, "max_tokens": 5}
+        asked_ = asyncio.create_task(front.client.post("/v1/completions", json=body))
+        leases = [await _leased(front) for _ in prompts]
+        before = await front.herd.broker.now_ms()
+        while await front.herd.broker.now_ms() < before + 1_500:
+            await front.herd.broker.sweep()
+            assert not asked_.done()
+        for lease in leases:
+            await front.settle(lease, "blue", 1)
+        assert (await asyncio.wait_for(asked_, 10)).status_code == 200
+
+
+async def _leased(front: Front) -> Lease:
+    """The next item of a batch, once it is in line."""
+    while not (found := await front.herd.broker.lease(WORKER, MODEL, slots=1, kv_free=10**6, kv_total=10**6)):
+        pass
+    return found[0]
 
 
 async def test_of_two_who_wait_for_the_same_job_the_first_to_go_leaves_the_other_attended(
