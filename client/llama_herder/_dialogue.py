@@ -37,7 +37,7 @@ class Dialogue:
         if turns and turns[0].get("role") == "system":
             if system is not None:
                 raise TypeError("the messages begin with a system prompt: leave `system` away")
-            system = turns.pop(0)["content"]
+            system = turns.pop(0).get("content")
         self.system = system
         self.messages: list[Message] = turns
         self.forgotten = 0

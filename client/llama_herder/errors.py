@@ -3,8 +3,8 @@
     HerderError                 code, status, detail, request_id, extra
     ├── Refusal                 the request was refused; it cost nothing and changed nothing
     │   ├── BadRequest, MissingKey, InvalidKey, Forbidden, AccountSuspended
-    │   ├── InsufficientFunds (needed, balance, max_affordable_tokens, affordable_items)
-    │   ├── FeeTooLow (needed), MaxFeeExceeded (needed)
+    │   ├── InsufficientFunds (needed, base_fee, balance, max_affordable_tokens, affordable_items)
+    │   ├── FeeTooLow (needed, base_fee), MaxFeeExceeded (needed, base_fee)
     │   ├── NotFound, UnknownModel (models), MethodNotAllowed, Conflict, IdempotencyConflict
     │   └── TooLarge (limit), InvalidRequest (errors), ContextExceeded (limit), RateLimited (retry_after)
     ├── Unavailable             nothing is wrong with the request: the same one may succeed later

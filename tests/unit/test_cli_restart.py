@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from llama_herder import CannotConnect, Herder, _sync
 from llama_herder._patience import FIRST_REFUSED_S
-from llama_herder.cli import session
+from llama_herder.cli import app, session
+from llama_herder.cli.output import Exit
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -69,3 +71,22 @@ def test_a_restart_is_sat_out_and_told_once(
     answering.join()
     assert len(slept) == session.TRIES
     assert capsys.readouterr().err == f"waiting for http://127.0.0.1:{closed.server_port} …\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["run", "hi", "--tokens", "4"], ["module", "run", "fastchat:v0.0.1", "{}"]]
+)
+def test_no_try_is_made_after_the_timeout(
+    closed: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    slept: list[float] = []
+    herder = client_of(closed)
+    herder._patience = replace(herder._patience, clock=lambda: sum(slept))
+    monkeypatch.setattr(_sync, "_sleep", slept.append)
+    monkeypatch.setattr(session, "client", lambda url, key: herder)
+    assert app.execute([*command, "--timeout", "1.5"]) == Exit.UNAVAILABLE
+    assert sum(slept) == 1.5
+    assert capsys.readouterr().err.endswith("; nothing was sent, and nothing is charged\n")

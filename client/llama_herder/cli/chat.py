@@ -19,7 +19,16 @@ from llama_herder.cli import output, session
 from llama_herder.cli.chat_words import End, Words
 from llama_herder.cli.failures import error_line
 from llama_herder.cli.prompt import PROMPT_BYTES_MAX, read_prompt
-from llama_herder.cli.run import CANCEL_WAIT_S, LIVE_POLL_S, Fee, MaxFee, Model, Multiplier, Template
+from llama_herder.cli.run import (
+    CANCEL_WAIT_S,
+    LIVE_POLL_S,
+    Fee,
+    MaxFee,
+    Model,
+    Multiplier,
+    Template,
+    balance_of,
+)
 from llama_herder.cli.stream import Text, watched
 from llama_herder.types import Options
 
@@ -142,13 +151,12 @@ def _turn(herder: Herder, talk: Chat, text: str, automatic: bool) -> None:
         with talk.stream(text) as events:
             ended = watched(events, seen, shown, accepted)
     except KeyboardInterrupt:
-        ended = _cancelled(herder, seen)
         shown.broken_off()
+        ended = _cancelled(herder, seen)
     else:
         with output.answer_written(ended.id):
             shown.ended(ended, None)
-    with suppress(HerderError):
-        output.print_note(output.bill(ended, herder.account().available, automatic))
+    output.print_note(output.bill(ended, balance_of(herder), automatic))
     if talk.forgotten > before:
         left = len(talk.messages) - talk.forgotten
         output.print_note(f"the chat is longer than the model's context: it reads the last {left} messages")

@@ -58,18 +58,18 @@ def run(
     options = {"tokens": tokens, "model": model, "multiplier": multiplier, "fee": fee, "max_fee": max_fee}
     body = read_input(given) | {name: value for name, value in options.items() if value is not None}
     with session.client(url, key) as herder:
-        job = paid.submitted(herder, calls.submit(module, body))
+        job = paid.submitted(herder, calls.submit(module, body), timeout)
         if job.warning:
             output.say(f"warning: {one_line(job.warning)}")
         try:
-            ended = paid._watched(herder, job, timeout)
+            ended = paid.waited(herder, job, timeout)
         except KeyboardInterrupt:
-            raise typer.Exit(paid._cancelled(herder, job, as_json, None)) from None
+            raise typer.Exit(paid.cancelled(herder, job, as_json, None)) from None
         if ended.status != "succeeded":
-            output.print_note(output.bill(ended, paid._balance(herder)))
+            output.print_note(output.bill(ended, paid.balance_of(herder)))
             answered(ended)
         found = _stored(herder, job.id)
-        balance = paid._balance(herder)
+        balance = paid.balance_of(herder)
     with output.answer_written(ended.id):
         if as_json:
             output.print_json({**found.raw, "balance": balance})

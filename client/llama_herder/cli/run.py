@@ -9,7 +9,7 @@ import typer
 
 from llama_herder import Herder, HerderError, Job, Quote
 from llama_herder._calls import answered, ask, seconds, submit
-from llama_herder._core import Call, one_line
+from llama_herder._core import Call, one_line, perform
 from llama_herder.answers import Sampling
 from llama_herder.cli import output, session
 from llama_herder.cli.failures import error_line
@@ -86,15 +86,15 @@ def run(
     if stop:
         options["stop"] = stop
     with session.client(url, key) as herder:
-        job = submitted(herder, submit(ask(asked, tokens, options), None))
+        job = submitted(herder, submit(ask(asked, tokens, options), None), timeout)
         if job.warning:
             output.say(f"warning: {one_line(job.warning)}")
         shown = shown_as(as_json, reasoning) if stream else None
         try:
-            ended = followed(herder, job, timeout, shown) if shown else _watched(herder, job, timeout)
+            ended = followed(herder, job, timeout, shown) if shown else waited(herder, job, timeout)
         except KeyboardInterrupt:
-            raise typer.Exit(_cancelled(herder, job, as_json, shown)) from None
-        balance = _balance(herder)
+            raise typer.Exit(cancelled(herder, job, as_json, shown)) from None
+        balance = balance_of(herder)
     if reasoning and not (stream or as_json):
         thoughts = Thoughts()
         thoughts.add(ended.reasoning)
@@ -104,16 +104,22 @@ def run(
         output.print_note(hint)
 
 
-def submitted(herder: Herder, call: Call[Job]) -> Job:
-    """Pay. What to do with the idempotency key is for callers who have it; here the list of jobs tells."""
+def submitted(herder: Herder, call: Call[Job], timeout: float | None) -> Job:
+    """Pay; nothing is tried again after `timeout` seconds."""
+    patience = herder._patience
+    if timeout is not None:
+        patience = patience.within(patience.clock() + timeout)
+    # What to do with the idempotency key is for callers who have it; here the list of jobs tells.
+    call = replace(call, unsure="it may have been accepted: `herder jobs` shows it")
     try:
-        return herder._call(replace(call, unsure="it may have been accepted: `herder jobs` shows it"))
+        return herder._perform(perform(call, herder.url, patience))
     except KeyboardInterrupt:
         output.print_error("interrupted while submitting: if the job was accepted, `herder jobs` shows it")
         raise typer.Exit(output.Exit.INTERRUPTED) from None
 
 
-def _watched(herder: Herder, job: Job, timeout: float | None) -> Job:
+def waited(herder: Herder, job: Job, timeout: float | None) -> Job:
+    """The job as it ended; a terminal is told meanwhile where it is."""
     with output.progress() as show:
         if show is None:
             return herder.wait(job, timeout, poll_s=PIPED_POLL_S)
@@ -121,7 +127,7 @@ def _watched(herder: Herder, job: Job, timeout: float | None) -> Job:
         return herder.wait(job, timeout, poll_s=LIVE_POLL_S, on_poll=show)
 
 
-def _balance(herder: Herder) -> int | None:
+def balance_of(herder: Herder) -> int | None:
     """What is left; the answer is worth printing without it."""
     try:
         return herder.account().available
@@ -153,7 +159,7 @@ def _fail(ended: Job) -> None:
     raise typer.Exit(output.Exit.FAILED)
 
 
-def _cancelled(herder: Herder, job: Job, as_json: bool, shown: Shown | None) -> int:
+def cancelled(herder: Herder, job: Job, as_json: bool, shown: Shown | None) -> int:
     """After Ctrl-C: cancel, wait a little for the refund, and say so."""
     output.say(f"\ncancelling {one_line(job.id)} …")
     try:
@@ -163,7 +169,7 @@ def _cancelled(herder: Herder, job: Job, as_json: bool, shown: Shown | None) -> 
     except HerderError as error:
         output.print_error(f"{job.id} may go on: {error_line(error)}; `herder cancel {job.id}` tries again")
         return output.Exit.INTERRUPTED
-    balance = _balance(herder)
+    balance = balance_of(herder)
     if as_json and shown is not None:
         shown.ended(ended, balance)
     elif as_json:
