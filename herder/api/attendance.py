@@ -41,6 +41,10 @@ class Attendance:
             if self._names[name] <= 0:
                 del self._names[name]
 
+    def alone(self, name: str) -> bool:
+        """Whether nobody else here waits for it; inside `of`."""
+        return self._names[name] <= 1
+
     async def _run(self) -> None:
         while self._names:
             await asyncio.sleep(self._broker.settings.presence_ms / 1000 / RENEWALS)

@@ -189,5 +189,5 @@ class _Attended(_Events):
             try:
                 await super().__call__(scope, receive, send)
             finally:
-                if not stream.ended:
+                if not stream.ended and self._herd.attendance.alone(stream.job_id):
                     self._herd.cancel.job(stream.account, stream.job_id)

@@ -148,7 +148,8 @@ async def answered(request: Request, sold: Bought) -> Bought:
             if record.status in LIVE:
                 record = await waited(herd, request, record, None)
         finally:
-            if record.status in LIVE:  # the caller has gone, or this herder goes
+            # The caller has gone, or this herder goes.
+            if record.status in LIVE and herd.attendance.alone(record.job_id):
                 herd.cancel.job(record.account, record.job_id)
     failed = failure_of(record)
     if failed is not None:

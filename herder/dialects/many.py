@@ -131,7 +131,8 @@ async def answered_many(request: Request, sold: BoughtMany) -> BoughtMany:
         try:
             record = await _ended(herd, request, batch, sold.record.total)
         finally:
-            if record is None or record.status != "ended":
+            ended = record is not None and record.status == "ended"
+            if not ended and herd.attendance.alone(batch):
                 herd.cancel.batch(sold.record.account, batch)
     if record is None:
         raise Conflict(f"{batch} ended and is no longer kept")

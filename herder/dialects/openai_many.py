@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from fastapi import Request, Response
+from starlette.types import Receive, Scope, Send
 
 from herder.api.batch_results import LOOK_S, PAGE, ResultsResponse
 from herder.api.frames import PING
@@ -25,7 +26,7 @@ from herder.dialects.openai_answers import (
     head_of,
     usage_of,
 )
-from herder.errors import AnswerFailed, HerderError, Overloaded
+from herder.errors import AnswerFailed, HerderError, Overloaded, RedisUnavailable
 from herder.lifecycle import Status
 from herder.protocol import JobRecord
 
@@ -44,29 +45,45 @@ async def told_whole(request: Request, sold: BoughtMany, manners: list[Manner]) 
 
 def told_each(request: Request, sold: BoughtMany, manners: list[Manner]) -> Response:
     """A stream of the answers, each told whole when it has ended."""
-    events = _events(request, sold.record, manners)
-    return ResultsResponse(request, herd_of(request), events, sold.headers, "text/event-stream")
+    return _Each(request, sold, manners)
 
 
-async def _events(
-    request: Request, record: BatchRecord, manners: list[Manner]
-) -> AsyncGenerator[bytes, None]:
-    herd = herd_of(request)
-    batch, quiet_s, heard = record.batch, 0.0, 0
-    jobs: list[JobRecord] = []
-    ping_s = herd.settings.stream_ping_ms / 1000
-    try:
+class _Each(ResultsResponse):
+    """The stream. Whatever ends it before the batch has ended, be it before its first word, cancels what is left."""
+
+    def __init__(self, request: Request, sold: BoughtMany, manners: list[Manner]) -> None:
+        herd = herd_of(request)
+        super().__init__(request, herd, self._events(request), sold.headers, "text/event-stream")
+        self._record, self._manners = sold.record, manners
+        self._heard = 0  # items that have ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it all."""
+        herd, batch = self._herd, self._record.batch
         with herd.attendance.of(batch):
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                if self._heard < self._record.total and herd.attendance.alone(batch):
+                    herd.cancel.batch(self._record.account, batch)
+
+    async def _events(self, request: Request) -> AsyncGenerator[bytes, None]:
+        herd, record, manners = self._herd, self._record, self._manners
+        batch, quiet_s = record.batch, 0.0
+        jobs: list[JobRecord] = []
+        ping_s = herd.settings.stream_ping_ms / 1000
+        try:
             async with herd.bell.listen(herd.broker.keys("batch_bell", batch)) as listener:
-                while heard < record.total:
+                while self._heard < record.total:
                     # Read after subscribing and after each ring, so that an end that came between is seen.
-                    read, rows = await herd.batches.ended_items(batch, heard, PAGE)
-                    heard, quiet_s = heard + read, 0.0 if read else quiet_s
+                    read, rows = await herd.batches.ended_items(batch, self._heard, PAGE)
+                    self._heard, quiet_s = self._heard + read, 0.0 if read else quiet_s
                     for _, index, job in rows:
                         if job.status is Status.SUCCEEDED:
                             jobs.append(job)
                             yield _event(record, job, index, manners[index])
-                    if heard < record.total and (herd.stopping.is_set() or await request.is_disconnected()):
+                    over = self._heard >= record.total
+                    if not over and (herd.stopping.is_set() or await request.is_disconnected()):
                         yield _broken(Overloaded(f"this herder stops; {batch} is cancelled, ask again"))
                         return
                     if not read and not await listener.next(min(LOOK_S, ping_s)):
@@ -74,16 +91,16 @@ async def _events(
                         if quiet_s >= ping_s:
                             quiet_s = 0.0
                             yield PING
-    finally:
-        if heard < record.total:  # also where the reader went between two answers
-            herd.cancel.batch(record.account, batch)
-    if len(jobs) < record.total:
-        yield _broken(_failed(record, record.total - len(jobs)))
-        return
-    if manners[0].usage:
-        usage = usage_of([result_of(job) for job in jobs])
-        yield _frame(_head(record, jobs[0], manners[0]) | {"choices": [], "usage": usage})
-    yield DONE
+        except RedisUnavailable as error:
+            yield _broken(error)
+            return
+        if len(jobs) < record.total:
+            yield _broken(_failed(record, record.total - len(jobs)))
+            return
+        if manners[0].usage:
+            usage = usage_of([result_of(job) for job in jobs])
+            yield _frame(_head(record, jobs[0], manners[0]) | {"choices": [], "usage": usage})
+        yield DONE
 
 
 def _head(record: BatchRecord, job: JobRecord, manner: Manner) -> dict[str, object]:

@@ -224,6 +224,50 @@ async def test_who_leaves_between_two_answers_pays_for_the_first(herder: Serving
     assert account.available == 10**9 - (paid.captured or 0) < 10**9
 
 
+@pytest.mark.parametrize("prompt", ["a", ["a", "b"]])
+async def test_who_is_gone_before_the_first_word_is_refunded(herder: Serving, prompt: Any) -> None:
+    body = json.dumps({"prompt": prompt, "max_tokens": 5, "stream": True}).encode()
+    coming: list[Any] = [{"type": "http.request", "body": body}]
+
+    async def receive() -> Any:
+        return coming.pop() if coming else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        assert message.get("status", 200) == 200, message
+
+    scope = {
+        "type": "http", "method": "POST", "path": COMPLETIONS, "raw_path": COMPLETIONS.encode(), "query_string": b"",
+        "headers": [(b"x-api-key", herder.key.encode())], "client": ("127.0.0.1", 1), "http_version": "1.1",
+        "scheme": "http", "asgi": {"version": "3.0", "spec_version": "2.3"},
+    }  # fmt: skip
+    app: Any = herder.running.config.app
+    await app(scope, receive, send)
+    jobs, _ = await herder.herd.broker.jobs("alice", before=None, limit=1)
+    batches, _ = await herder.herd.batches.batches("alice", before=None, limit=1)
+    assert [*jobs, *batches], "it was bought"
+    await _until_held(herder, 0)  # without a sweep, and without a courier
+
+
+async def test_of_two_who_read_the_same_the_first_to_go_leaves_it_to_the_other(
+    herder: Serving, broker: Broker
+) -> None:
+    headers = {"Idempotency-Key": "one"}
+    hand, body = Hand(broker), {"prompt": ["a", "b"], "max_tokens": 5}
+    async with herder.client() as first, herder.client() as second:
+        whole = asyncio.create_task(second.post(COMPLETIONS, json=body, headers=headers))
+        await herder.until(lambda: herder.sample("herder_long_polls") == 1)
+        streaming = {**body, "stream": True}
+        async with first.stream("POST", COMPLETIONS, json=streaming, headers=headers) as response:
+            told = Told(response)
+            await hand.settle(await hand.lease(), "A")
+            assert (await told.next())["choices"]
+        herd = herder.herd
+        await herder.until(lambda: list(herd.attendance._names.values()) == [1] and not herd.cancel._tasks)
+        await hand.settle(await hand.lease(), "B")
+        reply = await asyncio.wait_for(whole, WAIT_S)
+    assert [choice["text"] for choice in reply.json()["choices"]] == ["A", "B"], reply.text
+
+
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("prompt", ["Once", ["Once", "Twice"]])
 async def test_a_caller_who_goes_away_is_refunded(
