@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from herder.broker import Broker
 from herder.settings import Settings
-from llama_herder import AsyncHerder
+from llama_herder import AsyncHerder, _async, _sync
 from tests.integration.api import Front, open_front
 from tests.integration.client_herd import Herd, running
 
@@ -32,3 +33,14 @@ async def herder(herd: Herd) -> AsyncIterator[AsyncHerder]:
     """A client of that account."""
     async with AsyncHerder(herd.url, herd.key) as herder:
         yield herder
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that pause for no time before they try again."""
+
+    async def no_pause(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(_async, "_sleep", no_pause)
+    monkeypatch.setattr(_sync, "_sleep", lambda seconds: None)

@@ -15,20 +15,13 @@ from herder.broker import Broker
 from herder.protocol import Outcome
 from herder.settings import Settings
 from llama_herder import AsyncHerder, BatchResult, Herder, _async, _batch_calls
+from tests.integration.broken_lines import Cutting
 from tests.integration.client_herd import FUNDS, Herd, running
 from tests.integration.ring import CARD, STATS
 
 PROMPTS = [f"prompt {n}" for n in range(12)]
 FEE, CAPTURED = 50, 13
 TEMPLATED = replace(CARD, template="{% for m in messages %}{{ m.content }}{% endfor %}")
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_pause(seconds: float) -> None:
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(_async, "_sleep", no_pause)
 
 
 async def work(herd: Herd, count: int, outcome: Outcome = Outcome.SUCCEEDED) -> None:
@@ -119,52 +112,16 @@ async def test_refusals_name_items_and_charge_nothing(herd: Herd, herder: AsyncH
     await herder.cancel_batch(some)
 
 
-class _Cutting(httpx.AsyncHTTPTransport):
-    """Loses the first replies to submissions, and breaks every results stream after some bytes, more each time."""
-
-    def __init__(self, lost: int, step: int) -> None:
-        super().__init__()
-        self._lost, self._left, self._step = lost, 0, step
-        self.cursors: list[int] = []
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await super().handle_async_request(request)
-        if request.method == "POST" and self._lost:
-            self._lost -= 1
-            await response.aclose()
-            raise httpx.ReadError("the line broke")
-        if request.url.path.endswith("/results"):
-            self.cursors.append(int(request.url.params["cursor"]))
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            response.stream = _Cut(response.stream, self._left)
-            self._left += self._step
-        return response
-
-
-class _Cut(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream, left: int) -> None:
-        self._inner, self._left = inner, left
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._inner:
-            yield piece[: self._left]
-            self._left -= len(piece)
-            if self._left < 0:
-                raise httpx.ReadError("the line broke")
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
 @pytest.mark.usefixtures("hurried")
 async def test_a_line_that_breaks_again_and_again_loses_nothing(herd: Herd) -> None:
-    line = _Cutting(lost=2, step=97)
+    line = Cutting(0, 97, lost=2)
     async with AsyncHerder(herd.url, herd.key, transport=line) as herder:
         found, _ = await asyncio.gather(all_of(herder.map(PROMPTS, 40)), work(herd, 12))
         assert [result.index for result in found] == list(range(12))
         assert len(await herder.batches()) == 1
-    assert len(line.cursors) > 5
-    assert line.cursors == sorted(line.cursors)
+    cursors = [int(r.url.params["cursor"]) for r in line.requests if r.url.path.endswith("/results")]
+    assert len(cursors) > 5
+    assert cursors == sorted(cursors)
     assert await herd.balance() == (FUNDS - 12 * CAPTURED, 0)
 
 

@@ -13,6 +13,7 @@ from herder.broker import Broker
 from herder.protocol import Outcome
 from herder.settings import Settings
 from llama_herder import AsyncHerder, Herder, _async
+from tests.integration.broken_lines import Lossy
 from tests.integration.client_herd import FUNDS, Herd, running
 
 
@@ -47,25 +48,8 @@ async def test_submit_says_what_is_left_and_quote_what_it_would_be(herd: Herd, h
     assert poor.reason.code == "insufficient_funds"
 
 
-async def test_a_submission_whose_reply_was_lost_is_paid_once(
-    herd: Herd, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Lossy(httpx.AsyncHTTPTransport):
-        lost = 2
-
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            response = await super().handle_async_request(request)
-            if self.lost:
-                self.lost -= 1
-                await response.aread()
-                await response.aclose()
-                raise httpx.ReadError("the line broke")
-            return response
-
-    async def no_pause(seconds: float) -> None:
-        assert seconds > 0
-
-    monkeypatch.setattr(_async, "_sleep", no_pause)
+@pytest.mark.usefixtures("hurried")
+async def test_a_submission_whose_reply_was_lost_is_paid_once(herd: Herd) -> None:
     async with AsyncHerder(herd.url, herd.key, transport=Lossy()) as herder:
         job = await herder.submit("hi", tokens=40)
         assert [found.id for found in await herder.jobs()] == [job.id]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
@@ -25,8 +24,8 @@ from llama_herder import (
     Started,
     Tokens,
     _async,
-    _sync,
 )
+from tests.integration.broken_lines import Cutting, Lossy
 from tests.integration.client_herd import FUNDS, Herd, running
 
 
@@ -88,55 +87,10 @@ async def test_the_sync_client_in_a_thread(herd: Herd) -> None:
     judge(events)
 
 
-class _Cutting(httpx.AsyncBaseTransport):
-    """A line that breaks after so many bytes of each stream, a few more each time."""
-
-    def __init__(self, first: int, step: int) -> None:
-        self._inner = httpx.AsyncHTTPTransport()
-        self._left, self._step = first, step
-        self.requests: list[httpx.Request] = []
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        response = await self._inner.handle_async_request(request)
-        if response.headers["content-type"].startswith("text/event-stream"):
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            response.stream = _Cut(response.stream, self._left)
-            self._left += self._step
-        return response
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-class _Cut(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream, left: int) -> None:
-        self._inner, self._left = inner, left
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._inner:
-            yield piece[: self._left]
-            self._left -= len(piece)
-            if self._left < 0:
-                raise httpx.ReadError("the line broke")
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_pause(seconds: float) -> None:
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(_async, "_sleep", no_pause)
-    monkeypatch.setattr(_sync, "_sleep", lambda seconds: None)
-
-
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("first", [0, 1, 37, 200])
 async def test_a_line_that_breaks_again_and_again_loses_nothing(herd: Herd, first: int) -> None:
-    line = _Cutting(first, 41)
+    line = Cutting(first, 41)
     async with AsyncHerder(herd.url, herd.key, transport=line) as herder:
         events, _ = await asyncio.gather(all_of(herder.stream("hi", 40)), answer(herd))
         judge(events)
@@ -148,17 +102,6 @@ async def test_a_line_that_breaks_again_and_again_loses_nothing(herd: Herd, firs
 
 @pytest.mark.usefixtures("hurried")
 async def test_a_submission_whose_stream_never_came_is_paid_once(herd: Herd) -> None:
-    class Lossy(httpx.AsyncHTTPTransport):
-        lost = 2
-
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            response = await super().handle_async_request(request)
-            if self.lost:
-                self.lost -= 1
-                await response.aclose()
-                raise httpx.ReadError("the line broke")
-            return response
-
     async with AsyncHerder(herd.url, herd.key, transport=Lossy()) as herder:
         events, _ = await asyncio.gather(all_of(herder.stream("hi", 40)), answer(herd))
         judge(events)
