@@ -150,7 +150,7 @@ async def test_a_module_has_a_model_defaults_and_options_and_a_run_may_say_other
         ({"cid": ""}, "cid", "must not be empty"),
         ({**ASKED, "n": 2}, "n", "must be 1"),
         ({**ASKED, "tokens": 0}, "tokens", "must be greater than or equal to 1"),
-        ({**ASKED, "tokens": 9_000}, "tokens", "HERDER_TOKENS_MAX"),
+        ({**ASKED, "tokens": 9_000}, "tokens", "more than 512 (the context of toy"),
         ({**ASKED, "fee": 9, "multiplier": 2}, "multiplier", "exclude each other"),
         ({**ASKED, "multiplier": 1.0001}, "multiplier", "at most 3 decimals"),
         ({**ASKED, "prompt": "x"}, "prompt", "unknown field"),
