@@ -71,13 +71,17 @@ class AsyncHerder(AsyncBatchCalls, AsyncChatCalls):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._leave(wait=error is None)
-        await self._client.aclose()
+        await self._closed(wait=error is None)
 
     async def close(self) -> None:
         """Close the connections, once every callback was called: see `on_answer`."""
-        await self._leave(wait=True)
-        await self._client.aclose()
+        await self._closed(wait=True)
+
+    async def _closed(self, wait: bool) -> None:
+        try:
+            await self._leave(wait)
+        finally:
+            await self._client.aclose()
 
     # --- jobs --------------------------------------------------------------------------------------------
 

@@ -157,7 +157,7 @@ def passing(outcome: Reply | Broken) -> bool:
 def _object_of(reply: Reply, url: str) -> dict[str, Any]:
     try:
         data = json.loads(reply.content) if reply.content else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise HerderError(
@@ -210,7 +210,7 @@ def problem(reply: Reply, url: str) -> HerderError:
     """The exception for a reply that is not a yes: by its problem code, or in words where it has none."""
     try:
         data = json.loads(reply.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     request_id = reply.headers.get("x-request-id")
     if not isinstance(data, dict) or not isinstance(data.get("code"), str):

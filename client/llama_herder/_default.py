@@ -28,25 +28,38 @@ M = TypeVar("M", bound=ModelClass)
 
 _lock = threading.Lock()
 _default: Herder | None = None
+_made_here = False
 _of_process = 0
 
 
 def default_herder() -> Herder:
-    """The client of the functions of this module."""
-    global _default, _of_process
+    """The client of the functions of this module.
+
+    Raises RuntimeError where it was set before this process was forked off: two processes cannot share connections,
+    and a new one from the environment might be of another account.
+    """
+    global _default, _made_here, _of_process
     with _lock:
-        if _default is None or _of_process != os.getpid():
-            _default, _of_process = Herder(), os.getpid()
+        forked = _default is not None and _of_process != os.getpid()
+        if forked and not _made_here:
+            raise RuntimeError(
+                "the default client is of the process that this one was forked from: set_default_herder here, too"
+            )
+        if _default is None or forked:
+            _default, _made_here, _of_process = Herder(), True, os.getpid()
             atexit.register(_default.close)
         return _default
 
 
 def set_default_herder(herder: Herder | None) -> None:
     """Take this client from now on; None for a new one from the environment. Closes the one that was made here."""
-    global _default, _of_process
+    global _default, _made_here, _of_process
     with _lock:
-        before, _default, _of_process = _default, herder, os.getpid()
-    if before is not None and before is not herder:
+        if herder is not None and herder is _default:
+            return
+        before, made_here = _default, _made_here
+        _default, _made_here, _of_process = herder, False, os.getpid()
+    if before is not None and made_here:
         atexit.unregister(before.close)
         before.close()
 

@@ -59,8 +59,18 @@ class HerderError(Exception):
         self.request_id = request_id
         self.extra: dict[str, Any] = dict(extra or {})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Out of a process pool an error comes as it was raised, whatever its class is made of."""
+        return _revived, (type(self), self.args, self.__dict__)
+
     def _int(self, name: str) -> int | None:
         return int(value) if isinstance(value := self.extra.get(name), int | float) else None
+
+
+def _revived(kind: type[HerderError], args: tuple[Any, ...], state: Mapping[str, Any]) -> HerderError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class Refusal(HerderError):

@@ -210,11 +210,12 @@ def test_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(llama_herder.InvalidRequest, match="take `map`"):
             use(kind, Script(), lambda herder: herder.on_answer("job_1", print) and None)
     script = Script()
-    llama_herder.set_default_herder(Herder(URL, "hk", transport=httpx.MockTransport(script)))
-    with pytest.raises(llama_herder.InvalidRequest):
-        llama_herder.run("hi", 20, print)
+    with Herder(URL, "hk", transport=httpx.MockTransport(script)) as herder:
+        llama_herder.set_default_herder(herder)
+        with pytest.raises(llama_herder.InvalidRequest):
+            llama_herder.run("hi", 20, print)
+        llama_herder.set_default_herder(None)
     assert script.bodies == []  # nothing was paid for
-    llama_herder.set_default_herder(None)
 
 
 def test_a_logger_of_your_own_hears_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,9 +16,10 @@ from tests.unit.chat_script import URL, Heard, Script
 def script() -> Iterator[Script]:
     """A herder in memory that the default client asks."""
     found = Script()
-    llama_herder.set_default_herder(Herder(URL, "hk", transport=httpx.MockTransport(found)))
-    yield found
-    llama_herder.set_default_herder(None)
+    with Herder(URL, "hk", transport=httpx.MockTransport(found)) as herder:
+        llama_herder.set_default_herder(herder)
+        yield found
+        llama_herder.set_default_herder(None)
 
 
 def test_run_gives_the_text(script: Script) -> None:
@@ -88,6 +89,23 @@ def test_the_default_client_is_made_of_the_environment(monkeypatch: pytest.Monke
         found.close()
     finally:
         llama_herder.set_default_herder(None)
+
+
+def test_a_client_of_your_own_is_neither_closed_nor_replaced(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Herder(URL, "hk", transport=httpx.MockTransport(script)) as mine:
+        llama_herder.set_default_herder(mine)
+        try:
+            with monkeypatch.context() as forked:
+                forked.setattr("llama_herder._default._of_process", -1)
+                with pytest.raises(RuntimeError, match="set_default_herder here"):
+                    llama_herder.info()
+            assert script.asked == []
+            assert llama_herder.default_herder() is mine
+        finally:
+            llama_herder.set_default_herder(None)
+        assert mine.info().last_multiplier == 1.5
 
 
 def test_a_star_leaves_the_map_of_python_alone() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
+
+import pytest
 
 import herder.errors
 import llama_herder
@@ -50,3 +53,20 @@ def test_everything_public_is_exported() -> None:
         if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
     }
     assert public <= set(llama_herder.__all__)
+
+
+JOB = llama_herder.Job.from_json({"id": "job_1", "status": "failed"})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        llama_herder.JobFailed("it broke", JOB),
+        llama_herder.WaitTimeout("too late", "job_1", JOB),
+        llama_herder.OutputInvalid("no Person", JOB),
+        llama_herder.InsufficientFunds("too few", request_id="req_1", extra={"needed": 5}),
+    ],
+)
+def test_an_error_comes_out_of_another_process_as_it_was(error: llama_herder.HerderError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

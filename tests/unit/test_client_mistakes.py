@@ -86,3 +86,4 @@ def test_the_default_client_says_the_same(herder: Herder) -> None:
             llama_herder.run("hi", 4, multiplier="2")  # type: ignore[call-overload]
     finally:
         llama_herder.set_default_herder(None)
+    herder.close()
