@@ -171,6 +171,19 @@ def test_a_block_that_an_exception_ends_does_not_wait(caplog: pytest.LogCaptureF
     assert "not waited for: job_2" in caplog.text
 
 
+def test_a_close_that_is_cancelled_closes_the_connections() -> None:
+    async def ask(herder: AsyncHerder) -> None:
+        herder.on_answer("job_1", print)
+        closing = asyncio.create_task(herder.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert herder._client.is_closed
+
+    use(AsyncHerder, Script(answers=[RUNNING]), ask)
+
+
 FORKED = """
 import os, sys, httpx
 from llama_herder import Herder
