@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 
 import hypothesis
 import pytest
-import redis
 
 from herder.broker import Broker, connect
 from herder.clock import SimulatedClock
-from herder.embedded import server_command, socket_url
 from herder.ledger import Ledger
 from herder.settings import Settings
+from tests.simulation.server import private_redis
 
 KEY_SECRET = b"a secret for the tests only"
 _prefixes = count()
@@ -52,25 +48,8 @@ def logs_end_with_the_test() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A redis-server of the test session's own, on a unix socket, stopped at the end."""
-    with tempfile.TemporaryDirectory(prefix="herd-test-") as folder:
-        url = socket_url(Path(folder))
-        log = (Path(folder) / "redis.log").open("wb")
-        process = subprocess.Popen(server_command(Path(folder)), stdout=log, stderr=log)
-        log.close()
-        client = redis.Redis.from_url(url)
-        try:
-            for _ in range(2_000):
-                assert process.poll() is None, "redis-server ended at once"
-                with contextlib.suppress(redis.exceptions.ConnectionError):
-                    if client.ping():
-                        break
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.01)
-            yield url
-        finally:
-            client.close()
-            process.terminate()
-            process.wait(20)
+    with private_redis() as url:
+        yield url
 
 
 @pytest.fixture

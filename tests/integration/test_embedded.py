@@ -13,7 +13,7 @@ from herder.embedded import EmbeddedRedis, check_server, find_server, server_com
 from herder.errors import RedisUnavailable, SetupError
 from herder.settings import Settings
 from tests.integration.ring import Ring
-from tests.simulation.server import private_redis
+from tests.simulation.server import IN_MEMORY, private_redis
 
 
 async def test_a_second_herd_in_the_same_folder_is_refused(tmp_path: Path) -> None:
@@ -75,12 +75,12 @@ def test_a_long_path_is_refused(tmp_path: Path) -> None:
 async def test_a_server_that_evicts_is_refused() -> None:
     evicting = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     refused = pytest.raises(SetupError, match="maxmemory-policy allkeys-lru, which can evict jobs and money")
-    with private_redis(*evicting) as url, refused:
+    with private_redis(*IN_MEMORY, *evicting) as url, refused:
         await check_server(url)
 
 
 async def test_a_server_without_an_append_only_file_is_warned_of() -> None:
-    with private_redis() as url:
+    with private_redis(*IN_MEMORY) as url:
         (warning,) = await check_server(url)
         assert "APPENDONLY IS OFF" in warning
 

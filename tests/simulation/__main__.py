@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from tests.simulation.mutants import MUTANTS, Mutant, broken
 from tests.simulation.seeds import EXPECTED, WORDS, Finding, play, seeds_of
-from tests.simulation.server import private_redis
+from tests.simulation.server import IN_MEMORY, private_redis
 
 CONTROL_SEEDS = 50
 MUTANT_SEEDS = 40
@@ -80,7 +80,7 @@ def _findings(seeds: range, steps: int, processes: int, mutant: Mutant | None) -
 def _portion(seeds: Sequence[int], steps: int, mutant: Mutant | None) -> list[Finding]:
     """Some seeds one after another, up to the first that finds something."""
     findings: list[Finding] = []
-    with private_redis() as url, broken(mutant):
+    with private_redis(*IN_MEMORY) as url, broken(mutant):
         for seed in seeds:
             findings.append(asyncio.run(play(url, seed, steps)))
             if findings[-1].problem is not None:
@@ -91,7 +91,7 @@ def _portion(seeds: Sequence[int], steps: int, mutant: Mutant | None) -> list[Fi
 def hunt(first: int, steps: int) -> int:
     """Which seed and step catches each mutant; 1 if one gets away."""
     escaped = 0
-    with private_redis() as url:
+    with private_redis(*IN_MEMORY) as url:
         for mutant in MUTANTS:
             finding = caught(url, mutant, seeds_of(mutant.mood, first, MUTANT_SEEDS), steps)
             if finding is None:

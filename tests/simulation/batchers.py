@@ -6,31 +6,17 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from herder import batches
-from herder.batches import Charge, Item, PricesChanged, StoreLost
+from herder.batches import Charge, Item, StoreLost
 from herder.brief import Brief
 from herder.errors import (
-    AccountSuspended,
-    IdempotencyConflict,
-    InsufficientFunds,
     NotFound,
-    Overloaded,
-    UnknownModel,
 )
 from herder.pricing import MILLI, base_fee, bid_fee
-from tests.simulation import endpoints, herders
+from tests.simulation import clients, endpoints, herders
 from tests.simulation.states import expect
 from tests.simulation.world import ACCOUNTS, ANSWERS, CHAINS, MODEL, RICH, Draft, World
 
-REFUSALS: dict[type[Exception], str] = {
-    NotFound: "NO_ACCOUNT",
-    AccountSuspended: "SUSPENDED",
-    UnknownModel: "NO_MODEL",
-    PricesChanged: "REPRICE",
-    Overloaded: "FULL",
-    InsufficientFunds: "POOR",
-    IdempotencyConflict: "CONFLICT",
-    StoreLost: "LOST",
-}
+REFUSALS: dict[type[Exception], str] = {**clients.REFUSALS, StoreLost: "LOST"}
 FINAL = ("OK", "REPLAY", "CONFLICT", "NO_MODEL", "NO_ACCOUNT")  # nothing is gained by asking again
 DRAFTS_MAX = 6
 SIZES = (1, 1, 2, 3, 5, 8, 13, 30)

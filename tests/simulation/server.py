@@ -1,4 +1,4 @@
-"""A redis-server for simulations: in memory only, on a unix socket in a folder of its own, gone afterwards."""
+"""A redis-server for tests and simulations, on a unix socket in a folder of its own, gone afterwards."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ import redis
 from herder.embedded import server_command, socket_url
 
 TRIES = 3_000
+IN_MEMORY = ("--appendfsync", "no", "--appendonly", "no")
 
 
 @contextlib.contextmanager
 def private_redis(*more: str) -> Iterator[str]:
-    """The URL of a server that is stopped at the end; `more` are options that override the embedded server's."""
-    with tempfile.TemporaryDirectory(prefix="herd-sim-") as folder:
-        command = [*server_command(Path(folder)), "--appendfsync", "no", "--appendonly", "no", *more]
+    """The URL of a server that is stopped at the end; `more` are options that override the embedded server's.
+
+    With IN_MEMORY it writes nothing down.
+    """
+    with tempfile.TemporaryDirectory(prefix="herd-test-") as folder:
+        command = [*server_command(Path(folder)), *more]
         log = (Path(folder) / "redis.log").open("wb")
         process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.__main__ import caught
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.seeds import Finding, play, seeds_of
-from tests.simulation.server import private_redis
+from tests.simulation.server import IN_MEMORY, private_redis
 
 SEEDS, STEPS = 40, 300
 MUTANT_SEEDS, MUTANT_STEPS = 60, 400
@@ -18,7 +18,7 @@ MUTANT_SEEDS, MUTANT_STEPS = 60, 400
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with private_redis() as url:
+    with private_redis(*IN_MEMORY) as url:
         yield url
 
 
