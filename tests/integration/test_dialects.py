@@ -13,9 +13,9 @@ from fastapi import APIRouter, Request
 from herder.api.callers import Caller
 from herder.dialects.asking import Lenient, asked
 from herder.dialects.attended import answered, bought, result_of
-from herder.protocol import Lease, Outcome
+from herder.protocol import Outcome
 from herder.settings import Settings
-from tests.integration.api import CARD, MODEL, WORKER, Front, open_front, problem
+from tests.integration.api import CARD, MODEL, Front, open_front, problem
 
 router = APIRouter()
 
@@ -198,21 +198,15 @@ async def test_a_batch_whose_caller_waits_is_kept_as_a_job_is(settings: Settings
         prompts = ["a", "b"]
         body = {"prompt": prompts, "max_tokens": 5}
         asked_ = asyncio.create_task(front.client.post("/v1/completions", json=body))
-        leases = [await _leased(front) for _ in prompts]
+        await front.until_waiting(1)
         before = await front.herd.broker.now_ms()
         while await front.herd.broker.now_ms() < before + 1_500:
             await front.herd.broker.sweep()
-            assert not asked_.done()
-        for lease in leases:
-            await front.settle(lease, "blue", 1)
+        (batch,) = (await front.client.get("/v1/batches")).json()["batches"]
+        assert batch["status"] == "running"
+        for _ in prompts:
+            await front.answer("blue")
         assert (await asyncio.wait_for(asked_, 10)).status_code == 200
-
-
-async def _leased(front: Front) -> Lease:
-    """The next item of a batch, once it is in line."""
-    while not (found := await front.herd.broker.lease(WORKER, MODEL, slots=1, kv_free=10**6, kv_total=10**6)):
-        pass
-    return found[0]
 
 
 async def test_of_two_who_wait_for_the_same_job_the_first_to_go_leaves_the_other_attended(
