@@ -160,13 +160,14 @@ class Deliveries:
 
     async def claim(self, limit: int) -> list[tuple[str, int]]:
         """Attempts that are due: (delivery, attempt). Whoever claims one must answer with `attempted`, or it lapses."""
+        flight_ms = self._settings.webhook_timeout_ms + CLAIM_MARGIN_MS
         arguments = {
             "limit": limit,
             **self._room,
             "account_max": self._account_max,
             "looked_max": self._looked_max,
-            "webhook_ttl_ms": self._settings.webhook_ttl_ms,
-            "flight_ms": self._settings.webhook_timeout_ms + CLAIM_MARGIN_MS,
+            "flight_ms": flight_ms,
+            "flying_ttl_ms": max(self._settings.webhook_ttl_ms, flight_ms),
         }
         claimed = await self._broker.scripts.call("claim", arguments)
         return [(text_of(delivery), int(attempt)) for delivery, attempt in claimed]

@@ -61,8 +61,8 @@ for _, one in ipairs(ready) do
   for _, key in ipairs({ K.flights(one.lane), K.flying(one.host), K.flying(one.account) }) do
     call('ZADD', key, unpack(under_way))
   end
-  call('PEXPIRE', K.flying(one.host), A.webhook_ttl_ms)
-  call('PEXPIRE', K.flying(one.account), A.webhook_ttl_ms)
+  call('PEXPIRE', K.flying(one.host), A.flying_ttl_ms)
+  call('PEXPIRE', K.flying(one.account), A.flying_ttl_ms)
   reckon(one.lane, true)
 end
 return claimed

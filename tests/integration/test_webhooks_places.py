@@ -32,6 +32,20 @@ async def test_an_account_has_so_many_attempts_at_a_time_wherever_they_go(desk: 
     assert len(await desk.claim()) == ACCOUNT_MAX
 
 
+async def test_attempts_count_as_long_as_they_last_however_short_a_delivery_is_kept(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = desk.broker
+    short = broker.settings.model_copy(update={"webhook_ttl_ms": 1_000})
+    monkeypatch.setattr(broker, "settings", short)
+    desk.door = Deliveries(broker)
+    await desk.post("h", path="hook")
+    await desk.claim()
+    for scope in ("alice", "alice@h:80"):
+        left_ms = await broker.fetch(broker.redis.pttl(broker.keys("flying", scope)))
+        assert desk.flight_ms - 5_000 < left_ms <= desk.flight_ms
+
+
 async def test_one_account_with_200_receivers_that_hang_stops_nobody_else(desk: Desk) -> None:
     for number in range(200):
         await desk.post(f"h{number}", 5, path="hook")
