@@ -138,8 +138,10 @@ class Line:
         finally:
             self._lanes -= 1
             _answer(some, RedisUnavailable("the call to Redis was broken off", retry_after=1))
-            if connection is not None:
-                self._kept.append((connection, asyncio.get_running_loop().time()))
+            if (
+                connection is not None
+            ):  # one that was broken off may still get replies, which are nobody else's
+                self._kept.append((connection, 0.0 if some else asyncio.get_running_loop().time()))
 
     async def _connection(self) -> Any:
         """One that is ready: kept from an earlier lane, else the pool's. RedisError: there is none."""

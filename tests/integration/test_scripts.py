@@ -129,6 +129,24 @@ async def test_replies_that_nobody_has_read_are_not_the_next_ones(broker: Broker
     assert await line.ask([Command(("ECHO", "ours"))]) == [b"ours"]
 
 
+async def test_a_reply_that_cannot_be_read_is_not_the_next_ones(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever went wrong, and however soon the next one comes."""
+    line = broker.scripts._line
+    await line.ask([Command(("PING",))])
+    ((connection, _),) = line._kept
+
+    async def broken() -> Any:
+        monkeypatch.undo()
+        raise ValueError("nobody has thought of this")
+
+    monkeypatch.setattr(connection, "read_response", broken)
+    with pytest.raises(RedisUnavailable, match="broken off"):
+        await line.ask([Command(("ECHO", "stale"))])
+    assert await line.ask([Command(("ECHO", "ours"))]) == [b"ours"]
+
+
 @pytest.mark.parametrize("name", script_names())
 def test_a_script_brings_what_it_uses_and_no_more(name: str) -> None:
     """A function of the shared source that a script never names is not in it; the ledger's is where money moves."""
