@@ -64,7 +64,8 @@ def bid_of(request: Request, body: Lenient) -> dict[str, Any]:
 
 def _number(header: str, text: str) -> Any:
     try:
-        return object_in(f'{{"it":{text}}}'.encode() if len(text) <= HEADER_CHARS_MAX else b"")["it"]
+        (number,) = object_in(f'{{"it":{text}}}'.encode() if len(text) <= HEADER_CHARS_MAX else b"").values()
+        return number
     except Exception:
         message = "must be a number"
         raise InvalidRequest(f"{header}: {message}", errors=[{"field": header, "message": message}]) from None

@@ -106,6 +106,7 @@ async def test_bids(front: Front, body: dict[str, Any], headers: dict[str, str],
     [
         ({}, {"x-multiplier": "much"}, 422, "invalid_request"),
         ({}, {"x-multiplier": "1}"}, 422, "invalid_request"),
+        ({}, {"x-multiplier": '2,"x":3'}, 422, "invalid_request"),
         ({}, {"x-multiplier": "9" * 80}, 422, "invalid_request"),
         ({"multiplier": 0.5}, {}, 422, "invalid_request"),
         ({"service_tier": "scale"}, {}, 422, "invalid_request"),
