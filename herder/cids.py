@@ -15,6 +15,7 @@ from herder.dagpb import DIRECTORY, FILE, BadBlock, Node, Pointer, decoded, enco
 
 RAW, DAG_PB = 0x55, 0x70
 SHA2_256 = b"\x12\x20"  # the hash, and its 32 bytes
+V0_CHARS = 46
 CID_CHARS_MAX = 128
 BLOCK_BYTES_MAX = 2 * 1024 * 1024  # what other nodes take at most
 DIRECTORY_BYTES_MAX = 256 * 1024  # of a folder in one block; larger ones would be sharded
@@ -86,7 +87,11 @@ def parsed(text: str) -> Cid:
     """The CID of this text: base58 (`Qm…`, `z…`) or base32 (`b…`). Raises BadCid."""
     if not 0 < len(text) <= CID_CHARS_MAX or not text.isascii():
         raise BadCid("no CID: one begins with Qm or with baf")
-    if len(text) == 46 and text.startswith("Qm"):
+    if text.startswith("Qm"):
+        if len(text) != V0_CHARS:
+            raise BadCid(
+                f"no CID: one that begins with Qm has {V0_CHARS} characters, and this has {len(text)}"
+            )
         return _cid_of(b"\x01" + varint(DAG_PB) + _unbase58(text), 0)
     if text[0] == "z":
         return _cid_of(_unbase58(text[1:]), 1)

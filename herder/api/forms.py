@@ -76,7 +76,7 @@ class FormOptions(Strict):
         if self.output_type is not None and self.response_format is not None:
             raise at("response_format", "output_type and response_format exclude each other")
         if self.typed and getattr(self, "stop", None):
-            raise at("stop", "stop would cut an answer that has a form: leave it out, it ends by itself")
+            raise at("stop", "would cut an answer that has a form: leave it out, it ends by itself")
         return self
 
     @property

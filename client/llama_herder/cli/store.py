@@ -17,7 +17,6 @@ from llama_herder._core import one_line
 from llama_herder.cli import output, session
 
 ROOTS_LIMIT = 100
-CID_V0_CHARS = 46
 
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="the herd's folder (HERDER_DATA_DIR)", show_default=False)
@@ -128,11 +127,8 @@ def _found(store: Any, where: str) -> Any:
     try:
         return store.find(cid, segments(path))
     except BadCid as error:
-        why = str(error)
-        if cid.startswith("Qm") and len(cid) != CID_V0_CHARS:
-            why = f"no CID: one that begins with Qm has {CID_V0_CHARS} characters, and this has {len(cid)}"
         raise output.UsageProblem(
-            f"{one_line(cid, 100)!r} is {why}; `herder store ls` lists what was added"
+            f"{one_line(cid, 100)!r} is {error}; `herder store ls` lists what was added"
         ) from None
 
 
