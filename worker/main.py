@@ -213,6 +213,8 @@ def run(arguments: list[str]) -> int:
         return EXIT_FRESH if waited and plan.supervised else EXIT_BAD_MODEL
     except (sandbox.SandboxError, SetupError) as error:
         print(f"herder-worker: {error}", file=sys.stderr)
+        if waited:
+            asyncio.run(waiting.tell_failed(plan.settings, plan.worker_id, str(error)))
         return EXIT_USAGE
     except RedisUnavailable as error:
         print(f"herder-worker: {error}", file=sys.stderr)
