@@ -19,13 +19,13 @@ from herder.line import Command, Line, translated
 _FOLDER = files("herder") / "lua"
 # ARGV: 1 key prefix, 2 simulated time in ms or '', then of each call 3 named arguments as JSON, 4 a text.
 _HEAD = "local PREFIX, OVERRIDE = ARGV[1], ARGV[2]\nlocal A, TEXT\n"
+_BEGIN = "local function transition(i)\nA, TEXT = cjson.decode(ARGV[i]), ARGV[i + 1]\n"
 # A call that fails keeps no other from being made. Alone it fails as a script does.
 _EACH = """
 local replies = {}
 for i = 3, #ARGV, 2 do
-  A, TEXT = cjson.decode(ARGV[i]), ARGV[i + 1]
-  if #ARGV == 4 then return { transition() or false } end
-  local done, reply = pcall(transition)
+  if #ARGV == 4 then return { transition(i) or false } end
+  local done, reply = pcall(transition, i)
   if not done then reply = { err = type(reply) == 'table' and reply.err or tostring(reply) } end
   replies[#replies + 1] = reply or false
 end
@@ -52,7 +52,7 @@ def script_source(name: str) -> str:
     Functions that it does not use are left out: Redis makes each anew in every call, and clears it away after.
     """
     body = (_FOLDER / f"{name}.lua").read_text("utf-8")
-    rest = _used(shared_source(), f"local function transition()\n{body}end\n")
+    rest = _used(shared_source(), f"{_BEGIN}{body}end\n")
     keys = [line for line in lua_key_functions().splitlines(keepends=True) if _key_is_used(line, rest)]
     return _HEAD + "".join(keys) + rest + _EACH
 

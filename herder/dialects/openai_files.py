@@ -172,7 +172,8 @@ async def read(request: Request, key: Caller, file_id: str) -> Response:
     if output is None:
         return JSONResponse(_shown(await Files(herd.broker).file(key.account, upload_id(file_id))))
     try:
-        size = sum([len(piece) async for piece in _lines(herd, output)])
+        with herd.streams.reserved():  # all of it is written for that
+            size = sum([len(piece) async for piece in _lines(herd, output)])
     except CutOff:
         raise NotFound(f"file {file_id} is no longer kept") from None
     ended_ms = output.batch.ended_ms or 0
