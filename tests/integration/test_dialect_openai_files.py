@@ -71,6 +71,8 @@ async def test_what_is_no_such_file_is_refused(settings: Settings) -> None:
             front, chat("a"), **{"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
         )
         assert kept.json()["expires_at"] - kept.json()["created_at"] == 3600
+        long = await upload(front, chat("a"), **{"expires_after[seconds]": "2592000"})
+        assert long.json()["expires_at"] - long.json()["created_at"] == small.result_ttl_ms // 1000 < 2592000
         while (full := await upload(front, chat("a", "".join(map(str, range(300)))))).status_code == 200:
             pass
         assert "HERDER_FILES_BYTES_MAX" in problem(full, 422, "invalid_request")["detail"]
