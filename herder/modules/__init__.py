@@ -88,11 +88,14 @@ def _module(path: Path) -> Module:
             raise SetupError(
                 f"{path}: {told.name}:{told.version} is no name and version such as fastchat:v0.0.1"
             )
+        "".join((told.description, told.template, *told.parameters.values(), told.model or "")).encode()
         unknown = [name for name in told.parameters if name not in variables(told.template)]
         if unknown:
             raise SetupError(f"{path}: parameters.{unknown[0]}: is no variable of the template")
     except OSError as error:
         raise SetupError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+    except UnicodeEncodeError:
+        raise SetupError(f"{path}: half a character (a lone surrogate) in a text") from None
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])

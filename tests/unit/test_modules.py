@@ -167,6 +167,7 @@ def test_a_folder_of_ones_own_stands_beside_them(tmp_path: Path) -> None:
         (MINE.replace("tokens: 5", "tokens: 0"), r"options\.tokens: must be"),
         (MINE.replace("tokens: 5", "tokens: 5, fee: 1"), r"options\.fee: no option of a module"),
         (MINE.replace("tokens: 5", "tokens: 5, temperature: 3"), r"options\.temperature: must be"),
+        (MINE + 'model: "\\ud800"', "half a character"),
         ("x" * 100_001, "100000 bytes at most"),
         ("[" * 5_000, "nested too deeply|not YAML"),
     ],
