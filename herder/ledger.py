@@ -50,14 +50,24 @@ class Ledger:
         found = [await self.account(name.decode()) for name in names]
         return [account for account in found if account is not None]
 
-    async def create_account(self, account: str) -> AccountRecord:
-        """A new account with nothing in it. Raises Conflict if it exists, InvalidRequest for a reserved name."""
+    async def create_account(self, account: str, first_credits: int = 0) -> AccountRecord:
+        """A new account with its first credits, in one step: one that is refused leaves nothing behind.
+
+        Raises Conflict if it exists, InvalidRequest for a reserved name and for too many credits (2^53 in all).
+        """
         if account in RESERVED:
             message = f"{account} is a name of the ledger's own; take another"
             raise InvalidRequest(f"id: {message}", errors=[{"field": "id", "message": message}])
-        reply = await self._call("account", {"op": "create", "account": account})
-        if reply == "EXISTS":
-            raise Conflict(f"account {account} exists already")
+        if not 0 <= first_credits < AMOUNT_LIMIT:
+            raise InvalidRequest(f"first credits are between 0 and {AMOUNT_LIMIT - 1}")
+        arguments = {
+            "op": "create", "account": account, "credits": first_credits, "amount_limit": AMOUNT_LIMIT,
+        }  # fmt: skip
+        match await self._call("account", arguments):
+            case "EXISTS":
+                raise Conflict(f"account {account} exists already")
+            case "TOO_MUCH":
+                raise _too_much()
         return await self._known(account)
 
     async def suspend(self, account: str, suspended: bool) -> AccountRecord:
@@ -102,7 +112,7 @@ class Ledger:
                     f"only {available} credits are available", needed=-amount, balance=int(available)
                 )
             case ["TOO_MUCH"]:
-                raise InvalidRequest(f"all credits together must stay below {AMOUNT_LIMIT}")
+                raise _too_much()
         return await self._known(account)
 
     async def postings(
@@ -205,6 +215,10 @@ def _key(fields: dict[str, str]) -> KeyRecord:
         created_ms=int(fields["created_ms"]),
         revoked=fields["revoked"] == "1",
     )
+
+
+def _too_much() -> InvalidRequest:
+    return InvalidRequest(f"all credits together must stay below {AMOUNT_LIMIT}")
 
 
 def _no_account(account: str) -> NotFound:

@@ -77,7 +77,7 @@ TABLE: tuple[Transition, ...] = (
 
 # Scripts that change state but not the state of a job.
 OTHER_SCRIPTS: dict[str, str] = {
-    "account": "create, suspend or resume an account",
+    "account": "create an account, with its first credits; suspend or resume one",
     "deposit": "mint credits into an account, or adjust its balance",
     "key": "store, revoke an API key",
     "worker": "register a worker and its model card, or take it off the list",

@@ -38,12 +38,8 @@ _ACCOUNT = re.compile(ACCOUNT_PATTERN.strip("^$"), re.ASCII)
 async def create(
     request: Request, _: Admin, body: Annotated[AccountRequest, Depends(admin_body_of(AccountRequest))]
 ) -> Account:
-    """A new account, with a first deposit where `credits` says so."""
-    ledger = herd_of(request).ledger
-    record = await ledger.create_account(body.id)
-    if body.credits:
-        record = await ledger.deposit(body.id, body.credits, f"opening:{body.id}", "opening credits")
-    return account_of(record)
+    """A new account, with a first deposit where `credits` says so. A refusal leaves no account behind."""
+    return account_of(await herd_of(request).ledger.create_account(body.id, body.credits or 0))
 
 
 @router.get(

@@ -27,6 +27,19 @@ async def test_an_account_its_key_and_its_first_prompt(front: Front) -> None:
     assert [account["id"] for account in listed] == ["alice", "root", "bob"]
 
 
+async def test_an_account_that_is_refused_is_not_there_and_can_be_made_with_less(front: Front) -> None:
+    refused = await front.admin.post(ADMIN, json={"id": "rich", "credits": 9_007_199_254_740_991})
+    assert "must stay below" in problem(refused, 422, "invalid_request")["detail"]
+    problem(await front.admin.get(f"{ADMIN}/rich"), 404, "not_found")
+    assert "rich" not in [row["id"] for row in (await front.admin.get(ADMIN)).json()["accounts"]]
+    made = await front.admin.post(ADMIN, json={"id": "rich", "credits": 5})
+    assert (made.status_code, made.json()["available"]) == (201, 5)
+    (entry,) = (await front.admin.get(f"{ADMIN}/rich/ledger")).json()["entries"]
+    told = [entry[name] for name in ("kind", "source", "target", "amount", "memo")]
+    assert told == ["deposit", "mint", "available", 5, "opening credits"]
+    assert (await front.admin.get("/v1/admin/audit")).json()["clean"]
+
+
 async def test_accounts_are_listed_all_at_once_or_by_pages(front: Front) -> None:
     for name in ("bob", "carl"):
         await front.admin.post(ADMIN, json={"id": name})
