@@ -34,8 +34,9 @@ class DialectSettings(BrokerSettings):
     )
     service_tier: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("flex=1", "priority=2"),
-        description="comma-separated multipliers of OpenAI's service tiers; a tier that is not listed, and any request "
-        "without one, is sold at `default`, or else at the automatic price",
+        description="comma-separated multipliers of OpenAI's service tiers; `auto`, `default` and no tier at all are "
+        "sold at that of `default` where it is listed, else at the automatic price; any other tier that is not listed "
+        "is refused",
     )
 
     @property
