@@ -5,6 +5,7 @@ Their clients send nulls for all that they do not use, and fields that nobody kn
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -49,26 +50,33 @@ async def asked(request: Request, model: type[Body]) -> Body:
 def bid_of(request: Request, body: Lenient) -> dict[str, Any]:
     """What is offered: the headers `X-Fee`, `X-Multiplier` and `X-Max-Fee`, else the body's fields, else its tier.
 
-    Raises InvalidRequest for a header that is no number, and a tier that nobody knows.
+    Raises InvalidRequest for a header that is no number, what is said twice and not the same, and a tier that nobody
+    knows.
     """
     bid = {name: getattr(body, name) for name in _BIDS.values() if getattr(body, name) is not None}
     for header, name in _BIDS.items():
-        text = request.headers.get(header)
-        if text is not None:
-            bid[name] = _number(header, text)
-    if "fee" in bid or "multiplier" in bid:
-        return bid
+        for text in request.headers.getlist(header):
+            number = _number(header, text)
+            if bid.setdefault(name, number) != number:
+                raise _wrong(header, f"is given twice, as {bid[name]} and as {number}"[:100])
     multiplier = tier_multiplier(herd_of(request).settings, body.service_tier)
-    return bid if multiplier is None else bid | {"multiplier": multiplier}
+    if "fee" in bid or "multiplier" in bid or multiplier is None:
+        return bid
+    return bid | {"multiplier": multiplier}
 
 
 def _number(header: str, text: str) -> Any:
     try:
         (number,) = object_in(f'{{"it":{text}}}'.encode() if len(text) <= HEADER_CHARS_MAX else b"").values()
-        return number
     except Exception:
-        message = "must be a number"
-        raise InvalidRequest(f"{header}: {message}", errors=[{"field": header, "message": message}]) from None
+        number = None
+    if isinstance(number, bool) or not isinstance(number, int | float | Decimal):
+        raise _wrong(header, "must be a number")
+    return number
+
+
+def _wrong(field: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{field}: {message}", errors=[{"field": field, "message": message}])
 
 
 def tier_multiplier(settings: Settings, tier: str | None) -> Any:
@@ -78,10 +86,7 @@ def tier_multiplier(settings: Settings, tier: str | None) -> Any:
         return known.get("default")
     assert tier is not None
     if tier not in known:
-        message = f"must be one of auto, {', '.join(sorted({'default', *known}))}"
-        raise InvalidRequest(
-            f"service_tier: {message}", errors=[{"field": "service_tier", "message": message}]
-        )
+        raise _wrong("service_tier", f"must be one of auto, {', '.join(sorted({'default', *known}))}")
     return known[tier]
 
 

@@ -23,7 +23,15 @@ from herder.api.shown import job_fields
 from herder.api.state import Herd, herd_of
 from herder.api.tellers import Teller
 from herder.dialects.asking import Lenient, bid_of, model_named
-from herder.errors import AnswerFailed, Conflict, ContextExceeded, HerderError, InvalidRequest, Overloaded
+from herder.errors import (
+    AnswerFailed,
+    Conflict,
+    ContextExceeded,
+    HerderError,
+    InvalidRequest,
+    Overloaded,
+    RedisUnavailable,
+)
 from herder.lifecycle import LIVE, Status
 from herder.protocol import Accepted, Ask, JobRecord
 from herder.records import KeyRecord
@@ -141,21 +149,31 @@ def _as_sent(field: str, names: Mapping[str, str]) -> str:
 
 async def answered(request: Request, sold: Bought) -> Bought:
     """The job when it has ended well. Raises AnswerFailed, Conflict (cancelled meanwhile), Overloaded (this herder
-    stops); what was not used is refunded in each case."""
+    stops); what was not used is refunded in each case. And RedisUnavailable: whoever can ask for this answer again
+    finds it for one HERDER_PRESENCE_MS."""
     herd, record = herd_of(request), sold.record
     with herd.attendance.of(record.job_id):
+        comes_back = False
         try:
             if record.status in LIVE:
                 record = await waited(herd, request, record, None)
+        except RedisUnavailable:
+            comes_back = may_come_back(request)
+            raise
         finally:
             # The caller has gone, or this herder goes.
-            if record.status in LIVE and herd.attendance.alone(record.job_id):
+            if record.status in LIVE and not comes_back and herd.attendance.alone(record.job_id):
                 herd.cancel.job(record.account, record.job_id)
     failed = failure_of(record)
     if failed is not None:
         raise failed
     account = await herd.ledger.account(record.account)
     return Bought(record, account.available if account is not None else sold.balance)
+
+
+def may_come_back(request: Request) -> bool:
+    """Whether this caller, who is told to try again, can be known by it."""
+    return "idempotency-key" in request.headers
 
 
 def failure_of(record: JobRecord) -> HerderError | None:

@@ -21,8 +21,8 @@ from herder.api.problems import told
 from herder.api.state import Herd, herd_of
 from herder.batch_records import BatchRecord
 from herder.dialects.asking import Lenient, bid_of, model_named
-from herder.dialects.attended import failure_of
-from herder.errors import AnswerFailed, Conflict, InvalidRequest, Overloaded
+from herder.dialects.attended import failure_of, may_come_back
+from herder.errors import AnswerFailed, Conflict, InvalidRequest, Overloaded, RedisUnavailable
 from herder.protocol import JobRecord
 from herder.records import KeyRecord
 
@@ -124,15 +124,19 @@ def _renamed(error: InvalidRequest, names: Mapping[str, str]) -> NoReturn:
 
 async def answered_many(request: Request, sold: BoughtMany) -> BoughtMany:
     """The batch when it has ended. Where the caller goes, or this herder, it is cancelled; what was not used is
-    refunded. Raises Conflict, Overloaded (this herder stops)."""
+    refunded. Raises Conflict, Overloaded (this herder stops), RedisUnavailable as `answered` does."""
     herd, batch = herd_of(request), sold.record.batch
     record: BatchRecord | None = sold.record
+    comes_back = False
     with herd.attendance.of(batch):
         try:
             record = await _ended(herd, request, batch, sold.record.total)
+        except RedisUnavailable:
+            comes_back = may_come_back(request)
+            raise
         finally:
             ended = record is not None and record.status == "ended"
-            if not ended and herd.attendance.alone(batch):
+            if not ended and not comes_back and herd.attendance.alone(batch):
                 herd.cancel.batch(sold.record.account, batch)
     if record is None:
         raise Conflict(f"{batch} ended and is no longer kept")

@@ -15,7 +15,7 @@ from herder.api.frames import PING
 from herder.api.refusals import PLAIN, as_openai
 from herder.api.state import herd_of
 from herder.batch_records import BatchRecord, item_id
-from herder.dialects.attended import result_of
+from herder.dialects.attended import may_come_back, result_of
 from herder.dialects.many import BoughtMany, answered_many, records_of, refuse_if_none
 from herder.dialects.openai_answers import (
     DONE,
@@ -56,6 +56,7 @@ class _Each(ResultsResponse):
         super().__init__(request, herd, self._events(request), sold.headers, "text/event-stream")
         self._record, self._manners = sold.record, manners
         self._heard = 0  # items that have ended
+        self._comes_back = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all."""
@@ -64,7 +65,8 @@ class _Each(ResultsResponse):
             try:
                 await super().__call__(scope, receive, send)
             finally:
-                if self._heard < self._record.total and herd.attendance.alone(batch):
+                over = self._heard >= self._record.total or self._comes_back
+                if not over and herd.attendance.alone(batch):
                     herd.cancel.batch(self._record.account, batch)
 
     async def _events(self, request: Request) -> AsyncGenerator[bytes, None]:
@@ -92,6 +94,7 @@ class _Each(ResultsResponse):
                             quiet_s = 0.0
                             yield PING
         except RedisUnavailable as error:
+            self._comes_back = may_come_back(request)
             yield _broken(error)
             return
         if len(jobs) < record.total:

@@ -11,8 +11,10 @@ import pytest
 from fastapi import APIRouter, Request
 
 from herder.api.callers import Caller
+from herder.broker import Broker
 from herder.dialects.asking import Lenient, asked
 from herder.dialects.attended import answered, bought, result_of
+from herder.errors import RedisUnavailable
 from herder.protocol import Outcome
 from herder.settings import Settings
 from tests.integration.api import CARD, MODEL, Front, open_front, problem
@@ -88,7 +90,7 @@ async def test_a_model_that_is_not_there(front: Front, name: str) -> None:
     [
         ({}, {"x-multiplier": "1.5"}, 45),
         ({"multiplier": 2}, {}, 60),
-        ({"multiplier": 2}, {"x-multiplier": "3"}, 90),
+        ({"multiplier": 2}, {"x-multiplier": "2.0"}, 60),
         ({}, {"x-fee": "77"}, 77),
         ({"service_tier": "priority"}, {}, 75),
         ({"service_tier": "flex"}, {}, 30),
@@ -108,6 +110,11 @@ async def test_bids(front: Front, body: dict[str, Any], headers: dict[str, str],
         ({}, {"x-multiplier": "1}"}, 422, "invalid_request"),
         ({}, {"x-multiplier": '2,"x":3'}, 422, "invalid_request"),
         ({}, {"x-multiplier": "9" * 80}, 422, "invalid_request"),
+        ({"multiplier": 2}, {"x-multiplier": "3"}, 422, "invalid_request"),
+        ({"max_fee": 29}, {"x-max-fee": "99"}, 422, "invalid_request"),
+        ({"max_fee": 29}, {"x-max-fee": "null"}, 422, "invalid_request"),
+        ({}, {"x-fee": "true"}, 422, "invalid_request"),
+        ({"service_tier": "scale", "multiplier": 2}, {}, 422, "invalid_request"),
         ({"multiplier": 0.5}, {}, 422, "invalid_request"),
         ({"service_tier": "scale"}, {}, 422, "invalid_request"),
         ({"max_fee": 29}, {}, 402, "max_fee_exceeded"),
@@ -123,6 +130,38 @@ async def test_what_is_refused_costs_nothing(
     document = problem(await _ask(front, headers, **{"length": 20, **body}), status, code)
     assert document["error"]["message"] == document["detail"]
     assert await front.balances() == (1000, 0)
+
+
+async def test_two_ceilings_in_headers_are_refused(front: Front) -> None:
+    headers = [("x-max-fee", "99"), ("x-max-fee", "9")]
+    reply = await front.client.post(
+        "/v1/questions", json={"question": "hello", "length": 20}, headers=headers
+    )
+    assert problem(reply, 422, "invalid_request")["errors"][0]["field"] == "x-max-fee"
+
+
+@pytest.mark.parametrize("key", [None, "again"])
+async def test_who_is_told_to_try_again_finds_the_answer(
+    front: Front, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """While Redis is away a waiting call ends with a 503; what it waited for is there for the same key. Nobody can ask
+    again for one without a key: it is cancelled."""
+    headers = {"Idempotency-Key": key} if key else {}
+    asked_ = asyncio.create_task(_ask(front, headers, length=20))
+    await front.until_waiting(1)
+
+    async def away(self: Broker, job_id: str) -> None:
+        raise RedisUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Broker, "job", away)
+        problem(await asyncio.wait_for(asked_, 20), 503, "redis_unavailable")
+    if key is None:
+        while await front.balances() != (1000, 0):
+            await front.herd.broker.ping()
+    else:
+        reply = await _answered(front, headers=headers, length=20, tokens=20)
+        assert (reply.status_code, await front.balances()) == (200, (970, 0))
 
 
 async def test_a_fault_is_told_of_the_field_that_was_sent(front: Front) -> None:
