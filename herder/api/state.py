@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Iterator
+from collections import Counter as Counts
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -33,6 +34,8 @@ from herder.store import Store, store_of
 from herder.typed import Schemas
 
 BATCHES_AT_ONCE = 4  # bodies in this process's memory, each of up to HERDER_BATCH_BYTES_MAX
+OF_ONE_ACCOUNT = 2  # of these; whoever sends slowly shuts nobody else out
+PLACE_WAIT_S = 2.0  # for one of these places
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -74,6 +77,8 @@ class Herd:
     store: Store = field(init=False)
     modules: dict[str, Module] = field(default_factory=dict)
     batches_open: int = 0  # whose bodies are being read or worked on here
+    batches_of: Counts[str] = field(default_factory=Counts)  # the same, of each account that has some
+    place_left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.streams = Streams(self.broker, self.bell, self.market, self.metrics, self.stopping)
@@ -85,15 +90,43 @@ class Herd:
         self.store = store_of(self.settings)
 
     @contextlib.contextmanager
-    def large_body(self) -> Iterator[None]:
-        """Room to read, and work on, a body that may be as large as a batch's. Raises Overloaded."""
-        if self.batches_open >= BATCHES_AT_ONCE:
-            raise Overloaded(f"{BATCHES_AT_ONCE} large bodies are being read here just now", retry_after=2)
+    def large_body(self, account: str | None = None) -> Iterator[None]:
+        """Room to read, and work on, a body that may be as large as a batch's. Raises Overloaded.
+
+        Of a named account there are at most half of all.
+        """
+        if (taken := self._taken(account)) is not None:
+            raise Overloaded(f"{taken} are being read here just now", retry_after=2)
         self.batches_open += 1
+        if account is not None:
+            self.batches_of[account] += 1
         try:
             yield
         finally:
             self.batches_open -= 1
+            if account is not None:
+                self.batches_of[account] -= 1
+                self.batches_of += Counts()  # forgets who has none
+            self.place_left.set()
+
+    @contextlib.asynccontextmanager
+    async def large_body_soon(self, account: str) -> AsyncIterator[None]:
+        """The same room, waited for if there is none, PLACE_WAIT_S at most. Raises Overloaded."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PLACE_WAIT_S):
+                while self._taken(account) is not None:
+                    self.place_left.clear()
+                    await self.place_left.wait()
+        with self.large_body(account):
+            yield
+
+    def _taken(self, account: str | None) -> str | None:
+        """What has all the places that this account could have; None where one is free."""
+        if self.batches_open >= BATCHES_AT_ONCE:
+            return f"{BATCHES_AT_ONCE} large bodies"
+        if account is not None and self.batches_of[account] >= OF_ONE_ACCOUNT:
+            return f"{OF_ONE_ACCOUNT} large bodies of this account"
+        return None
 
 
 def herd_of(request: Request) -> Herd:

@@ -7,6 +7,7 @@ input.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -19,7 +20,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from herder.api.batch_results import PIECE_BYTES, CutOff, ResultsResponse
-from herder.api.batches import UPLOAD_S_MAX
+from herder.api.batches import UPLOAD_S_MAX, pieces, small_size
 from herder.api.callers import BatchCaller, Caller
 from herder.api.state import Herd, herd_of
 from herder.apikeys import ALPHABET
@@ -27,7 +28,7 @@ from herder.batch_records import BatchRecord
 from herder.dialects.many import records_of
 from herder.dialects.openai_lines import Asked, line_of
 from herder.dialects.openai_tools import wrong
-from herder.errors import BadRequest, Conflict, NotFound, Overloaded, TooLarge
+from herder.errors import BadRequest, Conflict, NotFound, Overloaded
 from herder.files import FileRecord, Files
 from herder.lifecycle import Status
 from herder.records import KeyRecord
@@ -65,7 +66,8 @@ async def upload(request: Request, key: BatchCaller) -> Response:
     herd = herd_of(request)
     if herd.full:
         raise Overloaded("Redis is nearly full; try again later", retry_after=5)
-    with herd.large_body():
+    small = small_size(request, herd) is not None
+    async with contextlib.nullcontext() if small else herd.large_body_soon(key.account):
         form = await _form(request, herd)
         try:
             return JSONResponse(_shown(await _kept(herd, key, form)))
@@ -85,9 +87,8 @@ async def _kept(herd: Herd, key: KeyRecord, form: FormData) -> FileRecord:
 async def _form(request: Request, herd: Herd) -> FormData:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise BadRequest("a file comes as multipart/form-data, with the fields `purpose` and `file`")
-    limit = herd.settings.batch_bytes_max
     parser = MultiPartParser(
-        request.headers, _counted(request, limit), max_files=1, max_fields=FIELDS_MAX, max_part_size=FIELD_BYTES_MAX
+        request.headers, pieces(request, herd), max_files=1, max_fields=FIELDS_MAX, max_part_size=FIELD_BYTES_MAX
     )  # fmt: skip
     try:
         async with asyncio.timeout(UPLOAD_S_MAX):
@@ -98,15 +99,6 @@ async def _form(request: Request, herd: Herd) -> FormData:
         raise BadRequest(f"the form cannot be read: {error.message}") from None
     except (KeyError, ValueError) as error:  # no boundary, no name of a field
         raise BadRequest(f"the form cannot be read: {error}"[:300]) from None
-
-
-async def _counted(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            raise TooLarge(f"the form is larger than HERDER_BATCH_BYTES_MAX, {limit} bytes", limit=limit)
-        yield piece
 
 
 async def _file(form: FormData) -> tuple[bytes, str]:

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from herder.settings import Settings
 from tests.integration.api import CARD, Front, open_front, problem
 from tests.integration.batch_calls import LINES, posted
+from tests.integration.file_calls import CHAT, chat, upload
 
 
 async def test_unknown_models_and_texts_that_do_not_fit_are_named(front: Front) -> None:
@@ -71,7 +73,7 @@ async def test_a_body_has_a_cap_of_its_own(settings: Settings) -> None:
         problem(anonymous, 413, "too_large")
 
 
-async def test_only_so_many_are_read_at_once(front: Front) -> None:
+async def test_only_so_many_are_read_at_once(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     going, reading = asyncio.Event(), asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -79,19 +81,55 @@ async def test_only_so_many_are_read_at_once(front: Front) -> None:
         reading.set()
         await going.wait()
 
-    waiting = [
-        asyncio.create_task(front.client.post("/v1/batches?tokens=1", content=slow(), headers=LINES))
-        for _ in range(4)
-    ]
-    while front.herd.batches_open < 4:
-        await reading.wait()
-        await front.herd.broker.ping()
-    refusal = problem(
-        await front.client.post("/v1/batches", json={"prompts": ["a"], "tokens": 1}), 503, "overloaded"
-    )
-    assert refusal["retry_after"] == 2
-    going.set()
-    assert [reply.status_code for reply in await asyncio.gather(*waiting)] == [202] * 4
+    monkeypatch.setattr("herder.api.state.PLACE_WAIT_S", 0.1)
+    async with await front.account("bob", 1_000) as bob, await front.account("carol", 1_000) as carol:
+        waiting: list[asyncio.Task[httpx.Response]] = []
+
+        async def send(client: httpx.AsyncClient) -> httpx.Response:
+            return await client.post("/v1/batches?tokens=1", content=slow(), headers=LINES)
+
+        for client, open_ in ((front.client, 2), (bob, 4)):
+            waiting += [asyncio.create_task(send(client)) for _ in range(2)]
+            while front.herd.batches_open < open_:
+                await reading.wait()
+                await front.herd.broker.ping()
+            refusal = problem(await send(client), 503, "overloaded")
+            assert refusal["retry_after"] == 2
+        problem(await send(carol), 503, "overloaded")
+        for client in (front.client, bob, carol):
+            reply = await client.post("/v1/batches", json={"prompts": ["a"], "tokens": 1})
+            assert reply.status_code == 202, "a short one needs no place"
+        monkeypatch.setattr("herder.api.state.PLACE_WAIT_S", 30)
+        last = asyncio.create_task(send(carol))
+        going.set()
+        replies = await asyncio.gather(*waiting, last)
+    assert [reply.status_code for reply in replies] == [202] * 5
+    assert (front.herd.batches_open, front.herd.batches_of) == (0, {})
+
+
+async def test_short_bodies_that_make_much_work_need_a_place(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of items, or a file as large as a batch."""
+    monkeypatch.setattr("herder.api.state.PLACE_WAIT_S", 0.05)
+    await front.herd.ledger.deposit("alice", 10**6, None)
+    sent = await upload(front, chat("a"))
+    of_file = {"input_file_id": sent.json()["id"], "endpoint": CHAT, "completion_window": "24h"}
+    front.herd.batches_open = 4
+    for body, status in (
+        ({"prompts": ["a"] * 150, "tokens": 1}, 202),
+        ({"prompts": ["a"] * 201}, 503),
+        (of_file, 503),
+    ):
+        assert (await front.client.post("/v1/batches", json=body)).status_code == status
+    front.herd.batches_open = 0
+    assert (await front.client.post("/v1/batches", json=of_file)).status_code == 200
+
+
+async def test_twenty_short_batches_at_once_are_all_taken(front: Front) -> None:
+    body = {"prompts": ["a"], "tokens": 1}
+    replies = await asyncio.gather(*(front.client.post("/v1/batches", json=body) for _ in range(20)))
+    assert {reply.status_code for reply in replies} == {202}
 
 
 async def test_an_upload_that_never_ends_is_given_up(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
