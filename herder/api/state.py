@@ -90,23 +90,21 @@ class Herd:
         self.store = store_of(self.settings)
 
     @contextlib.contextmanager
-    def large_body(self, account: str | None = None) -> Iterator[None]:
+    def large_body(self, account: str) -> Iterator[None]:
         """Room to read, and work on, a body that may be as large as a batch's. Raises Overloaded.
 
-        Of a named account there are at most half of all.
+        One account has at most half of all.
         """
         if (taken := self._taken(account)) is not None:
             raise Overloaded(f"{taken} are being read here just now", retry_after=2)
         self.batches_open += 1
-        if account is not None:
-            self.batches_of[account] += 1
+        self.batches_of[account] += 1
         try:
             yield
         finally:
             self.batches_open -= 1
-            if account is not None:
-                self.batches_of[account] -= 1
-                self.batches_of += Counts()  # forgets who has none
+            self.batches_of[account] -= 1
+            self.batches_of += Counts()  # forgets who has none
             self.place_left.set()
 
     @contextlib.asynccontextmanager
@@ -120,11 +118,11 @@ class Herd:
         with self.large_body(account):
             yield
 
-    def _taken(self, account: str | None) -> str | None:
+    def _taken(self, account: str) -> str | None:
         """What has all the places that this account could have; None where one is free."""
         if self.batches_open >= BATCHES_AT_ONCE:
             return f"{BATCHES_AT_ONCE} large bodies"
-        if account is not None and self.batches_of[account] >= OF_ONE_ACCOUNT:
+        if self.batches_of[account] >= OF_ONE_ACCOUNT:
             return f"{OF_ONE_ACCOUNT} large bodies of this account"
         return None
 

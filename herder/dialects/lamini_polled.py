@@ -15,12 +15,11 @@ from fastapi.responses import JSONResponse
 
 from herder.api.callers import BatchCaller, Caller
 from herder.api.lookup import checked, own, owned
-from herder.api.reading import counted_bytes
 from herder.api.state import Herd, herd_of
 from herder.dialects.attended import answered, failure_of, result_of
 from herder.dialects.lamini import answer_of, bought_list, bought_one, in_their_words, read
 from herder.dialects.lamini_bodies import Asked
-from herder.dialects.many import answered_many, records_of, refuse_if_none
+from herder.dialects.many import answered_many, body_of_many, records_of, refuse_if_none
 from herder.errors import InvalidRequest
 from herder.lifecycle import LIVE, Status
 from herder.protocol import EventKind, JobRecord
@@ -72,7 +71,7 @@ def reason_of(record: JobRecord) -> str:
 async def again_and_again(request: Request, key: BatchCaller) -> JSONResponse:
     """Buys the answers, and with a `server` tells how far they are. `server` is the name of the job, or the batch."""
     with in_their_words():
-        body = await _body(request)
+        body = await _body(request, key)
         if body.server is None:
             stays = _forgets(request)
             name, headers = await _bought(request, key, body, most=STREAMED_MAX, attended=stays)
@@ -101,7 +100,7 @@ def _forgets(request: Request) -> bool:
 async def stream(request: Request, key: BatchCaller) -> JSONResponse:
     """Buys the answers."""
     with in_their_words():
-        name, headers = await _bought(request, key, await _body(request), most=STREAMED_MAX)
+        name, headers = await _bought(request, key, await _body(request, key), most=STREAMED_MAX)
     return JSONResponse({"id": name}, headers=headers)
 
 
@@ -121,7 +120,7 @@ async def streamed_so_far(request: Request, key: Caller, name: str) -> dict[str,
 async def batch(request: Request, key: BatchCaller) -> JSONResponse:
     """Buys the answers, in one charge."""
     with in_their_words():
-        body = await _body(request)
+        body = await _body(request, key)
         if isinstance(body.prompt, str):
             body.prompt = [body.prompt]
         name, headers = await _bought(request, key, body, most=herd_of(request).settings.batch_items_max)
@@ -158,9 +157,8 @@ async def batch_so_far(request: Request, key: Caller, name: str) -> Response:
 # --- both -------------------------------------------------------------------------------------------------------
 
 
-async def _body(request: Request) -> Asked:
-    limit = herd_of(request).settings.batch_bytes_max
-    return await read(request, await counted_bytes(request, limit, "HERDER_BATCH_BYTES_MAX"))
+async def _body(request: Request, key: KeyRecord) -> Asked:
+    return await read(request, await body_of_many(request, key.account))
 
 
 async def _bought(

@@ -16,13 +16,14 @@ from fastapi import Request
 
 from herder.api.batch_purchase import batch_bought, batch_replayed
 from herder.api.batch_reading import SLICE, BatchAsk, batch_of_prompts
+from herder.api.batches import UPLOAD_S_MAX, pieces
 from herder.api.jobs import rung
 from herder.api.problems import told
 from herder.api.state import Herd, herd_of
 from herder.batch_records import BatchRecord
 from herder.dialects.asking import Lenient, bid_of, model_named
 from herder.dialects.attended import failure_of, may_come_back
-from herder.errors import AnswerFailed, Conflict, InvalidRequest, Overloaded, RedisUnavailable
+from herder.errors import AnswerFailed, BadRequest, Conflict, InvalidRequest, Overloaded, RedisUnavailable
 from herder.protocol import JobRecord
 from herder.records import KeyRecord
 
@@ -48,6 +49,25 @@ class BoughtMany:
             "x-herder-fee": str(fee),
             "x-herder-balance": str(self.balance),
         }
+
+
+async def body_of_many(request: Request, account: str) -> bytearray:
+    """A body that may be as large as a batch's; only a few of those are read at a time.
+
+    Raises TooLarge, Overloaded, BadRequest (it does not come).
+    """
+    herd, body = herd_of(request), bytearray()
+    small = herd.settings.body_bytes_max
+    try:
+        with contextlib.ExitStack() as place:
+            async with asyncio.timeout(UPLOAD_S_MAX):
+                async for piece in pieces(request, herd):
+                    if len(body) <= small < len(body) + len(piece):
+                        place.enter_context(herd.large_body(account))
+                    body += piece
+    except TimeoutError:
+        raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send less at once") from None
+    return body
 
 
 async def bought_many(
@@ -77,7 +97,7 @@ async def bought_many(
     again = request.headers.get("idempotency-key")
     # A short list is no more than a few jobs, of which clients send many at once.
     large = len(prompts) > SLICE or sum(map(len, prompts)) > herd.settings.body_bytes_max
-    with herd.large_body() if large else contextlib.nullcontext():
+    with herd.large_body(key.account) if large else contextlib.nullcontext():
         try:
             ask = await batch_of_prompts(given, prompts, herd.settings, digest=again is not None)
             return await _sold(herd, key, replace(ask, fit=fit), again, attended=attended)

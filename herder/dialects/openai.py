@@ -11,7 +11,6 @@ import contextlib
 
 from fastapi import APIRouter, Request, Response
 
-from herder.api.batches import UPLOAD_S_MAX
 from herder.api.callers import BatchCaller, Caller
 from herder.api.options import no_token
 from herder.api.reading import parsed
@@ -22,7 +21,7 @@ from herder.dialects import lamini
 from herder.dialects.asking import asked, model_named
 from herder.dialects.attended import answered, bought, told
 from herder.dialects.lamini_bodies import is_lamini
-from herder.dialects.many import bought_many
+from herder.dialects.many import body_of_many, bought_many
 from herder.dialects.openai_answers import (
     ChatChunks,
     CompletionChunks,
@@ -43,7 +42,7 @@ from herder.dialects.openai_bodies import (
 )
 from herder.dialects.openai_many import told_each, told_whole
 from herder.dialects.openai_tools import told_of_tools, wrong
-from herder.errors import BadRequest, InvalidRequest, TooLarge
+from herder.errors import InvalidRequest, TooLarge
 from herder.records import KeyRecord
 
 router = APIRouter(include_in_schema=False)
@@ -81,36 +80,13 @@ async def chatted(
 async def completions(request: Request, key: BatchCaller) -> Response:
     """Prompts written on, whole or as it comes. Lamini's clients call here too, with bodies of their own."""
     herd = herd_of(request)
-    raw = await _body(request)
+    raw = await body_of_many(request, key.account)
     if b'"model_name"' in raw and await asyncio.to_thread(is_lamini, raw):
         return await lamini.completion(request, key, raw)
     limit = herd.settings.body_bytes_max
     if len(raw) > limit:
         raise TooLarge(f"the body is larger than HERDER_BODY_BYTES_MAX, {limit} bytes", limit=limit)
     return await completed(request, key, parsed(CompletionBody, raw, herd.settings))
-
-
-async def _body(request: Request) -> bytearray:
-    """The body, which may be as large as a batch's; only a few of those are read at a time.
-
-    Raises TooLarge, Overloaded, BadRequest (it does not come).
-    """
-    herd, body = herd_of(request), bytearray()
-    small, limit = herd.settings.body_bytes_max, herd.settings.batch_bytes_max
-    try:
-        with contextlib.ExitStack() as stack:
-            async with asyncio.timeout(UPLOAD_S_MAX):
-                async for piece in request.stream():
-                    if len(body) + len(piece) > limit:
-                        raise TooLarge(
-                            f"the body is larger than HERDER_BATCH_BYTES_MAX, {limit} bytes", limit=limit
-                        )
-                    if len(body) <= small < len(body) + len(piece):
-                        stack.enter_context(herd.large_body())
-                    body += piece
-    except TimeoutError:
-        raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send less at once") from None
-    return body
 
 
 async def completed(request: Request, key: KeyRecord, body: CompletionBody) -> Response:
