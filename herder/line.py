@@ -138,9 +138,9 @@ class Line:
         finally:
             self._lanes -= 1
             _answer(some, RedisUnavailable("the call to Redis was broken off", retry_after=1))
-            if (
-                connection is not None
-            ):  # one that was broken off may still get replies, which are nobody else's
+            if connection is not None:
+                if some:  # broken off: replies may still come, which are nobody else's
+                    await connection.disconnect(nowait=True)
                 self._kept.append((connection, 0.0 if some else asyncio.get_running_loop().time()))
 
     async def _connection(self) -> Any:
