@@ -109,6 +109,7 @@ class Screen:
     def __init__(self) -> None:
         self._master, self._slave = pty.openpty()
         self._text = ""
+        self._child: asyncio.subprocess.Process | None = None
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         end = self._slave
@@ -117,24 +118,35 @@ class Screen:
             *COMMAND, *arguments, env=environment, stdin=end, stdout=end, stderr=end
         )
         os.close(end)
+        self._child = child
         return child
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
     async def until(self, text: str) -> str:
-        """Everything up to this text."""
-        async with asyncio.timeout(LIMIT_S):
+        """Everything up to this text. Where it does not come the program is ended, which ends the reading as well."""
+        assert self._child is not None
+        late = asyncio.get_running_loop().call_later(LIMIT_S, self._child.kill)
+        try:
             while text not in self._text:
-                try:
-                    self._text += (await asyncio.to_thread(os.read, self._master, 4096)).decode()
-                except OSError as error:  # the other end is gone
-                    raise AssertionError(f"{text!r} did not come:\n{self._text}") from error
+                self._text += (await asyncio.to_thread(os.read, self._master, 4096)).decode()
+        except OSError as error:  # the other end is gone
+            raise AssertionError(f"{text!r} did not come:\n{self._text}") from error
+        finally:
+            late.cancel()
         before, _, self._text = self._text.partition(text)
         return before + text
 
     def close(self) -> None:
         os.close(self._master)
+
+
+def await_sleep(pid: int) -> None:
+    """Until this process waits for something, as Linux tells; elsewhere at once. The test's own limit is the limit."""
+    stat = Path(f"/proc/{pid}/stat")
+    while stat.exists() and stat.read_text("ascii").rpartition(")")[2].split()[0] != "S":
+        pass
 
 
 async def test_a_terminal_streams_and_ctrl_c_stops_an_answer_not_the_chat(
@@ -166,8 +178,10 @@ async def test_a_terminal_streams_and_ctrl_c_stops_an_answer_not_the_chat(
     assert "hello" not in read
     await screen.until("captured 11")
     await screen.until("> ")
+    screen.type("begun")
+    await screen.until("begun")
+    await_sleep(child.pid)  # a signal that comes just before readline waits is seen with the next key only
     child.send_signal(signal.SIGINT)
-    screen.type("\n")  # readline sees a signal that came just before it began to wait with the next key only
     await screen.until("Ctrl-D or /quit ends")
     await screen.until("> ")
     screen.type("\x04")
