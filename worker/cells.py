@@ -49,6 +49,16 @@ class Cells:
         known = set(others)
         return sum(run.length for run in self._paths[slot] if not run.holders & known)
 
+    def holders(self, slot: int, length: int) -> list[set[int]]:
+        """Who holds the first cells of a slot, run by run."""
+        found, start = [], 0
+        for run in self._paths[slot]:
+            if start >= length:
+                break
+            found.append(run.holders)
+            start += run.length
+        return found
+
     def extend(self, slot: int, length: int) -> None:
         """So many new cells at the end of a slot."""
         if length > 0:

@@ -22,9 +22,13 @@ WANTED_LEAST = 32
 LEAST_SHARE = 1 / 32
 """Of all cells: what may always be kept."""
 GROWTH = 2
-"""Cells by which the allowance grows for each token that was reused, or would have been."""
+"""Cells by which the allowance grows for each token that would have been reused had it been kept."""
 DECAY = 1 / 8
-"""Part of the allowance that goes with each job that wanted nothing of what is or was kept."""
+"""Part of what nobody needed that goes from the allowance with each job."""
+SPARE = 3 / 2
+"""Times what a job needed to be kept: what is allowed for the next one like it."""
+REMEMBERED = 64
+"""Jobs after which what one needed is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,10 @@ class Kept:
     uses: int
     last: int
 
+    def likely(self, now: int) -> float:
+        """How likely it is wanted again: each use counts for it, each job that has begun since the last against."""
+        return (1 + self.uses) / (1 + now - self.last)
+
 
 def owner_of(lease: Lease) -> Owner:
     """Who owns what the job leaves in the cache."""
@@ -77,12 +85,13 @@ def shared_length(left: bytes, right: bytes, more_than: int = 0) -> int:
 
 
 class Allowance:
-    """How many cells may be kept; all of them at first."""
+    """How many cells kept slots may hold; all of them at first."""
 
     def __init__(self, kv_tokens: int) -> None:
         self._most = kv_tokens
         self._least = int(kv_tokens * LEAST_SHARE)
         self._gone: deque[tuple[Owner, bytes]] = deque(maxlen=GONE_MAX)
+        self._wanted: deque[int] = deque(maxlen=REMEMBERED)
         self.cells = kv_tokens
 
     def went(self, kept: Kept) -> None:
@@ -90,13 +99,18 @@ class Allowance:
         if not any(owner == kept.owner and tokens.startswith(kept.tokens) for owner, tokens in self._gone):
             self._gone.append((kept.owner, kept.tokens))
 
-    def began(self, owner: Owner, prompt: bytes, had: int, reused: int) -> None:
-        """A job has begun with `had` tokens of its packed prompt in the cache, `reused` of them from what was kept."""
-        wanted = max(reused, self._missed(owner, prompt, had))
-        if wanted >= WANTED_LEAST:
-            self.cells = min(self.cells + GROWTH * wanted, self._most)
+    def began(self, owner: Owner, prompt: bytes, had: int, needed: int) -> None:
+        """A job has begun with `had` tokens of its packed prompt in the cache; `needed` cells had to be kept for that.
+
+        The most that one of the last jobs needed is kept from now on, and a part more; the rest goes bit by bit.
+        """
+        if missed := self._missed(owner, prompt, had):
+            self._wanted.append(self.cells + GROWTH * missed)
         else:
-            self.cells = max(self.cells - int(self.cells * DECAY), self._least)
+            self._wanted.append(int(needed * SPARE) if had >= WANTED_LEAST else 0)
+        wanted = max(self._least, *self._wanted)
+        excess = max(self.cells - wanted, 0)
+        self.cells = min(wanted + int(excess * (1 - DECAY)), self._most)
 
     def _missed(self, owner: Owner, prompt: bytes, had: int) -> int:
         """Tokens that were there before something had to go; what is found is forgotten, its job brings it back."""

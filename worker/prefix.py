@@ -9,31 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from worker.cells import Cells
 from worker.engine import EngineFacts
-from worker.kept import TOKEN_BYTES, Allowance, Kept, owner_of, packed, shared_length
+from worker.kept import TOKEN_BYTES, Allowance, Kept, owner_of, packed
 from worker.sequence import Sequence
+from worker.sources import NOTHING, Leader, Source, find
 
-
-@dataclass(frozen=True)
-class Source:
-    """A slot whose first `length` cells are what a prompt begins with."""
-
-    slot: int = 0
-    length: int = 0
-
-
-@dataclass(frozen=True)
-class Leader:
-    """A job that is still computing its prompt, of which another's first `length` tokens are the same."""
-
-    sequence: Sequence
-    length: int
-
-
-NOTHING = Source()
+CHANCE = 8
+"""Tokens that prompts may have in common behind what they share: for so few, none of many sources is better."""
 COPY_LEAST = 32
 """Tokens that are worth copying a slot for where slots share no cells: all of its cells are, whatever they hold."""
 
@@ -70,38 +55,8 @@ class Prefixes:
     # --- find --------------------------------------------------------------------------------------------
 
     def find(self, sequence: Sequence) -> tuple[Source, Leader | None]:
-        """Where the prompt may begin now, and the job that is computing a longer part of it, if there is one.
-
-        Never the whole prompt: its last token has to be decoded for its logits. A live slot is preferred to a kept one
-        of the same length, whose cells would have to stay for it.
-        """
-        source, leader = NOTHING, None
-        if not self._reuse:
-            return source, leader
-        owner, prompt = owner_of(sequence.lease), packed(sequence.tokens[: sequence.prompt_tokens])
-        most = sequence.prompt_tokens - 1
-        for slot, (other, others) in self._live.items():
-            if not owner.meets(owner_of(other.lease)):
-                continue
-            # Only what is longer than the best so far is looked at closely: of many jobs that begin alike, one.
-            best = source.length if other.decoding or leader is None else min(source.length, leader.length)
-            shared = shared_length(others, prompt, min(best, other.prompt_tokens - 1))
-            if other.lease.brief.schema is not None:
-                # Its answer may be begun anew from the prompt's last token: what comes then needs the cells.
-                shared = min(shared, other.prompt_tokens - 1)
-            elif shared == other.prompt_tokens:
-                answer = packed(other.tokens[shared : other.done])
-                shared += shared_length(answer, prompt[shared * TOKEN_BYTES :])
-            shared = min(shared, most)
-            if min(shared, other.done) > source.length:
-                source = Source(slot, min(shared, other.done))
-            if not other.decoding and shared > max(other.done, leader.length if leader else 0):
-                leader = Leader(other, shared)
-        for slot, kept in self._kept.items():
-            if owner.meets(kept.owner):
-                shared = min(shared_length(kept.tokens, prompt, source.length), most)
-                source = Source(slot, shared) if shared > source.length else source
-        return source, leader
+        """Where the prompt may begin now, and the job that is computing a longer part of it, if there is one."""
+        return find(sequence, self._live, self._kept) if self._reuse else (NOTHING, None)
 
     # --- begin and end -----------------------------------------------------------------------------------
 
@@ -160,19 +115,31 @@ class Prefixes:
 
     def _tail(self, source: Source) -> float:
         """What is lost where a job goes on in a kept slot: what `_worth` says of the cells behind the beginning."""
-        return self._likely(source.slot) * (self.cells.length(source.slot) - source.length)
+        return self._kept[source.slot].likely(self._clock) * (self.cells.length(source.slot) - source.length)
 
     def _enter(self, sequence: Sequence, slot: int, source: Source, kept: Kept | None) -> None:
         """The slot is the job's, with the beginning that it has from what was `kept`, or from a live slot."""
         prompt = packed(sequence.tokens[: sequence.prompt_tokens])
+        needed = self._needed(source)
         self._clock += 1
-        reused = 0
         if source.length and kept is not None:
-            kept.uses, kept.last, reused = kept.uses + 1, self._clock, source.length
-        self._allowance.began(owner_of(sequence.lease), prompt, source.length, reused)
+            kept.uses, kept.last = kept.uses + 1, self._clock
+        self._allowance.began(owner_of(sequence.lease), prompt, source.length, needed)
         self.cells.extend(slot, sequence.reserved - source.length)
         self._live[slot] = sequence, prompt
         sequence.slot, sequence.done, sequence.cached = slot, source.length, source.length
+
+    def _needed(self, source: Source) -> int:
+        """Cells that kept slots must be allowed for the source to be there: its own, and all that would go later.
+
+        From whichever slot CHANCE tokens less could have been had for least.
+        """
+        likely = dict.fromkeys(self._live, math.inf)
+        likely |= {slot: kept.likely(self._clock) for slot, kept in self._kept.items()}
+        runs = self.cells.holders(source.slot, source.length - CHANCE)
+        last = min((max(likely.get(slot, 0.0) for slot in holders) for holders in runs), default=math.inf)
+        later = [slot for slot in self._kept if likely[slot] >= last]
+        return self.cells.held(later, (source.slot, source.length))
 
     def rewind(self, sequence: Sequence) -> None:
         """A job begins its answer anew: only its prompt stays, less the token whose logits are needed."""
@@ -192,7 +159,8 @@ class Prefixes:
         if not wanted or (not self._pinned(slot) and self._merged(slot, kept)):
             self._drop(slot)
         if self._shares:  # else no step passes over what another slot keeps
-            self._make_room(self.live_cells + self._allowance.cells, NOTHING)
+            excess = self.cells.held(self._kept) - self._allowance.cells
+            self._make_room(self.cells.used - max(excess, 0), NOTHING)
 
     def _merged(self, slot: int, kept: Kept) -> bool:
         """Whether another slot holds all of this; what this one holds all of is dropped."""
@@ -218,12 +186,7 @@ class Prefixes:
 
     def _worth(self, slot: int) -> float:
         """What is lost with a slot: tokens to compute again, times how likely that is."""
-        return self._likely(slot) * (1 + self.cells.alone(slot))
-
-    def _likely(self, slot: int) -> float:
-        """How likely a slot is wanted again: each use counts for it, each job that has begun since the last against."""
-        kept = self._kept[slot]
-        return (1 + kept.uses) / (1 + self._clock - kept.last)
+        return self._kept[slot].likely(self._clock) * (1 + self.cells.alone(slot))
 
     def _empty_slot(self, source: Source) -> bool:
         """See that a slot is free."""
@@ -247,7 +210,11 @@ class Prefixes:
         """
         while (missing := self.cells.used - most) > 0:
             spare = {slot: self._spare(slot, source) for slot in self._kept}
-            slot = min((s for s in spare if spare[s] > 0), key=self._likely, default=None)
+            slot = min(
+                (s for s in spare if spare[s] > 0),
+                key=lambda s: self._kept[s].likely(self._clock),
+                default=None,
+            )
             if slot is not None:
                 self._let_go(slot, self.cells.length(slot) - min(missing, spare[slot]))
                 continue

@@ -8,7 +8,19 @@ from tests.unit.prefix_bench import SYSTEM, Bench
 from tests.unit.worker_bench import a_lease
 from worker.engine import Row, Step, StepFailed
 from worker.fake import FakeEngine
-from worker.kept import DECAY, GROWTH, LEAST_SHARE, Allowance, Kept, Owner, packed, shared_length
+from worker.kept import (
+    DECAY,
+    GROWTH,
+    LEAST_SHARE,
+    REMEMBERED,
+    SPARE,
+    WANTED_LEAST,
+    Allowance,
+    Kept,
+    Owner,
+    packed,
+    shared_length,
+)
 from worker.sequence import Sequence
 
 
@@ -119,25 +131,74 @@ def test_what_is_kept_is_pinned_while_it_is_copied() -> None:
 def test_the_allowance_follows_what_is_wanted_again() -> None:
     alice = Owner("alice", shares=False)
     allowance = Allowance(16_000)
+    least = 16_000 * LEAST_SHARE
     assert allowance.cells == 16_000
+    allowance.began(alice, packed([1] * 100), 0, 0)
+    assert allowance.cells == least + int((16_000 - least) * (1 - DECAY))
     for i in range(200):
         allowance.began(alice, packed([i] * 100), 0, 0)
-    assert allowance.cells == 16_000 * LEAST_SHARE
-    allowance.began(alice, packed([1] * 100), 99, 99)
-    assert allowance.cells == 16_000 * LEAST_SHARE + GROWTH * 99
-    # What has gone is wanted: as good as if it had been there, once.
+    assert allowance.cells == least
+    # Too few tokens to be wanted.
+    allowance.began(alice, packed([1] * 100), WANTED_LEAST - 1, 2_000)
+    assert allowance.cells == least
+    # What one job needed is kept for the next ones, and more than that by a part.
+    allowance.began(alice, packed([1] * 100), 99, 2_000)
+    assert allowance.cells == 2_000 * SPARE
+    for i in range(REMEMBERED - 1):
+        allowance.began(alice, packed([i] * 100), 99, 400)
+        assert allowance.cells == 2_000 * SPARE
+    allowance.began(alice, packed([1] * 100), 99, 400)
+    assert allowance.cells == 3_000 - (3_000 - 400 * SPARE) * DECAY
+    for i in range(200):
+        allowance.began(alice, packed([i] * 100), 99, 400)
+    assert allowance.cells == 400 * SPARE
+
+
+def test_the_allowance_grows_by_what_has_gone_too_early() -> None:
+    alice = Owner("alice", shares=False)
+    allowance = Allowance(16_000)
+    for i in range(200):
+        allowance.began(alice, packed([i] * 100), 0, 0)
+    # As good as if it had been there, once.
     allowance.went(Kept(alice, packed([2] * 500), 0, 0))
     before = allowance.cells
     allowance.began(alice, packed([2] * 400), 0, 0)
     assert allowance.cells == before + GROWTH * 400
-    before = allowance.cells
     allowance.began(alice, packed([2] * 400), 0, 0)
-    assert allowance.cells == before - int(before * DECAY)
+    assert allowance.cells == before + GROWTH * 400
+    for _ in range(REMEMBERED):
+        allowance.began(alice, packed([4] * 400), 0, 0)
+    assert allowance.cells < before + GROWTH * 400
     # Never because of another's.
     allowance.went(Kept(alice, packed([3] * 500), 0, 0))
     before = allowance.cells
     allowance.began(Owner("bob", shares=True), packed([3] * 400), 0, 0)
     assert allowance.cells < before
+
+
+def test_of_jobs_with_one_beginning_little_but_that_is_kept() -> None:
+    bench = Bench(slots=2, context=4_000, sequences=100)
+    system = SYSTEM * 5
+    for i in range(200):
+        bench.admit(
+            f"{system}{i:03} {i * 7919 % 1000:03} asks for something of its own, and nobody asks it again"
+        )
+        if i % 2:
+            bench.finish()
+    kept = bench.scheduler.prefixes.kept_cells
+    assert len(system) <= kept <= 2 * len(system)
+    assert bench.run(f"{system}What now?").cached >= len(system)
+
+
+def test_a_slow_chat_among_quick_jobs_is_kept_once_it_has_been_missed_often_enough() -> None:
+    bench = Bench(slots=2, context=4_000, sequences=100)
+    chat = "It was a dark and stormy night. " * 8
+    for turn in range(12):
+        sequence = bench.run(chat)
+        assert turn < 4 or sequence.cached >= len(chat) - len(" And then?") - 1
+        chat += sequence.text + " And then?"
+        for i in range(20):
+            bench.run(f"{SYSTEM}{turn:03} {i:03} asks for something of its own, and nobody asks it again")
 
 
 def test_what_nobody_wants_again_does_not_fill_the_cache() -> None:
