@@ -99,10 +99,11 @@ class Allowance:
         if not any(owner == kept.owner and tokens.startswith(kept.tokens) for owner, tokens in self._gone):
             self._gone.append((kept.owner, kept.tokens))
 
-    def began(self, owner: Owner, prompt: bytes, had: int, needed: int) -> None:
+    def began(self, owner: Owner, prompt: bytes, had: int, needed: int) -> bool:
         """A job has begun with `had` tokens of its packed prompt in the cache; `needed` cells had to be kept for that.
 
         The most that one of the last jobs needed is kept from now on, and a part more; the rest goes bit by bit.
+        Returns whether it wanted more, which had to go.
         """
         if missed := self._missed(owner, prompt, had):
             self._wanted.append(self.cells + GROWTH * missed)
@@ -111,6 +112,7 @@ class Allowance:
         wanted = max(self._least, *self._wanted)
         excess = max(self.cells - wanted, 0)
         self.cells = min(wanted + int(excess * (1 - DECAY)), self._most)
+        return missed > 0
 
     def _missed(self, owner: Owner, prompt: bytes, had: int) -> int:
         """Tokens that were there before something had to go; what is found is forgotten, its job brings it back."""

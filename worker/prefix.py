@@ -39,6 +39,7 @@ class Prefixes:
         self._kept: dict[int, Kept] = {}
         self._allowance = Allowance(facts.kv_tokens)
         self._clock = 0
+        self._again: set[int] = set()  # live slots whose job wanted what had to go, which counts as a use
         self.trims: dict[int, int] = {}
         self.copies: dict[int, Source] = {}
 
@@ -124,7 +125,8 @@ class Prefixes:
         self._clock += 1
         if source.length and kept is not None:
             kept.uses, kept.last = kept.uses + 1, self._clock
-        self._allowance.began(owner_of(sequence.lease), prompt, source.length, needed)
+        if self._allowance.began(owner_of(sequence.lease), prompt, source.length, needed):
+            self._again.add(slot)
         self.cells.extend(slot, sequence.reserved - source.length)
         self._live[slot] = sequence, prompt
         sequence.slot, sequence.done, sequence.cached = slot, source.length, source.length
@@ -154,7 +156,10 @@ class Prefixes:
         del self._live[slot]
         self.cells.trim(slot, sequence.done)
         tokens = packed(sequence.tokens[: sequence.done])
-        self._kept[slot] = kept = Kept(owner_of(sequence.lease), tokens, 0, self._clock)
+        self._kept[slot] = kept = Kept(
+            owner_of(sequence.lease), tokens, int(slot in self._again), self._clock
+        )
+        self._again.discard(slot)
         wanted = self._reuse and intact and bool(tokens)
         if not wanted or (not self._pinned(slot) and self._merged(slot, kept)):
             self._drop(slot)
