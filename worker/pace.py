@@ -14,6 +14,8 @@ FIRST_BUDGET = 32
 LEAST_BUDGET = 8
 LEARNING = 0.5
 ROWS_UNIT, TOKENS_UNIT = 8, 64
+BLOCK = 64
+"""Rows of which a processor computes the attention at once: with 63 it goes row by row, 65 take as long as 128."""
 LEAST_TOKEN_MS = 1e-3
 SPEED_HALF_LIFE_MS = 10_000.0
 
@@ -54,8 +56,12 @@ class StepTime:
 class PrefillPace:
     """The prefill budget: tokens that fit what the decoding sequences leave of the time a step aims at."""
 
-    def __init__(self, slots: int, batch_tokens: int, target_ms: float = STEP_TARGET_MS) -> None:
+    def __init__(
+        self, slots: int, batch_tokens: int, *, apart: bool = False, target_ms: float = STEP_TARGET_MS
+    ) -> None:
+        """`apart`: each slot has a cache of its own."""
         self._slots = slots
+        self._apart = apart
         self._batch_tokens = batch_tokens
         self._target_ms = target_ms
         self._time = StepTime()
@@ -71,8 +77,18 @@ class PrefillPace:
             target_ms = self._target_ms * (1 - READERS_SHARE * decoding / self._slots)
             spare_ms = max(0.0, target_ms - self._time.without_prompts(decoding))
             # At most four times what has been tried: a short prompt's time says little of a long one's.
-            tokens = min(int(spare_ms / self._time.token_ms), 4 * self._largest)
+            tokens = min(self._whole(int(spare_ms / self._time.token_ms), decoding), 4 * self._largest)
         return max(min(max(tokens // self._squeeze, LEAST_BUDGET), room), 0)
+
+    def _whole(self, tokens: int, decoding: int) -> int:
+        """About so many, such that their rows come in whole blocks, but no block for less than half of one.
+
+        The decode rows stand in the first block. Where each slot has a cache of its own, llama.cpp decodes slots
+        together that have equally many rows: the first token of a prompt with those rows, the others by themselves.
+        """
+        beside = -1 if self._apart else decoding
+        blocks = (tokens + beside + BLOCK // 2) // BLOCK
+        return blocks * BLOCK - beside if decoding and blocks else tokens
 
     def measured(self, decoding: int, prefilled: int, elapsed_ms: float) -> None:
         """Learn from a step that took `elapsed_ms` with so many decode rows and prefill tokens."""

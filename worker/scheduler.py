@@ -55,7 +55,7 @@ class Scheduler:
         self._alone: set[Sequence] = set()
         self._look = False
         self._opens: list[Sequence] = []
-        self._pace = PrefillPace(facts.slots, facts.batch_tokens)
+        self._pace = PrefillPace(facts.slots, facts.batch_tokens, apart=not facts.shares_cells)
         self._refusals = 0
         self._suspects: set[str] = set()
         self._unclean = False

@@ -9,7 +9,16 @@ import pytest
 from tests.unit.worker_bench import a_lease
 from worker.engine import Drawn, Step
 from worker.fake import FakeEngine
-from worker.pace import FIRST_BUDGET, LEAST_BUDGET, STEP_TARGET_MS, PrefillPace, Speed, StepTime
+from worker.pace import (
+    BLOCK,
+    FIRST_BUDGET,
+    LEAST_BUDGET,
+    READERS_SHARE,
+    STEP_TARGET_MS,
+    PrefillPace,
+    Speed,
+    StepTime,
+)
 from worker.scheduler import REFUSALS_MAX, Scheduler
 from worker.sequence import Sequence, chances_of
 
@@ -76,6 +85,24 @@ def test_the_time_of_a_step_is_learnt_in_its_parts() -> None:
             time.measured(decoding, prefilled, 12 + 2 * decoding + prefilled)
     assert time.token_ms == pytest.approx(1, rel=0.1)
     assert [time.without_prompts(rows) for rows in (0, 16)] == pytest.approx([12, 44], rel=0.2)
+
+
+@pytest.mark.parametrize(("apart", "beside"), [(False, 2), (True, -1)])
+def test_prompts_beside_readers_come_in_whole_blocks_of_rows(apart: bool, beside: int) -> None:
+    for token_ms in (0.7, 1.0, 1.9, 3.0, 9.0, 40.0):
+        pace = PrefillPace(slots=4, batch_tokens=2_048, apart=apart)
+        for _ in range(50):
+            pace.measured(2, 0, 20.0)
+            pace.measured(2, 150, 20.0 + 150 * token_ms)
+        spare = (STEP_TARGET_MS * (1 - READERS_SHARE * 2 / 4) - 20) / token_ms
+        budget = pace.budget(2)
+        if spare + beside > BLOCK * 0.6:
+            assert (budget + beside) % BLOCK == 0
+            assert abs(budget - spare) <= BLOCK * 0.6
+        else:
+            assert budget <= max(spare * 1.1, LEAST_BUDGET)
+        # Nobody waits for tokens: as many as there is time for.
+        assert pace.budget(0) >= budget
 
 
 def test_one_slow_step_does_not_make_a_machine_slow() -> None:
