@@ -15,7 +15,7 @@ LEAST_BUDGET = 8
 LEARNING = 0.5
 ROWS_UNIT, TOKENS_UNIT = 8, 64
 BLOCK = 64
-"""Rows of which a processor computes the attention at once: with 63 it goes row by row, 65 take as long as 128."""
+"""Rows of which llama.cpp on a processor computes the attention at once; fewer go row by row, which takes longer."""
 LEAST_TOKEN_MS = 1e-3
 SPEED_HALF_LIFE_MS = 10_000.0
 
