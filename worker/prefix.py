@@ -121,7 +121,7 @@ class Prefixes:
     def _enter(self, sequence: Sequence, slot: int, source: Source, kept: Kept | None) -> None:
         """The slot is the job's, with the beginning that it has from what was `kept`, or from a live slot."""
         prompt = packed(sequence.tokens[: sequence.prompt_tokens])
-        needed = self._needed(source)
+        needed = self._needed(source) if self._shares else 0
         self._clock += 1
         if source.length and kept is not None:
             kept.uses, kept.last = kept.uses + 1, self._clock
