@@ -6,6 +6,7 @@ import random
 
 from tests.unit.prefix_bench import SYSTEM, Bench
 from worker.fake import FakeEngine
+from worker.pace import BLOCK
 from worker.scheduler import Scheduler
 
 
@@ -97,3 +98,17 @@ def test_only_its_own_account_goes_on_in_a_slot() -> None:
     bench.run(SYSTEM, account="alice")
     assert bench.run(SYSTEM + "x", account="bob").cached == 0
     assert bench.run(SYSTEM + "y", account="bob").cached == len(SYSTEM)
+
+
+def test_a_prompt_beside_readers_comes_in_whole_blocks_whether_or_not_slots_share_cells() -> None:
+    for bench, beside in ((Bench(slots=2, context=4_000), 1), (PartsBench(slots=2, context=4_000), -1)):
+        reader = bench.admit("Once upon a time", tokens=400)
+        while not reader.decoding:
+            bench.step()
+        bench.admit("x" * 3_500, tokens=1)
+        # The first steps learn what a step takes.
+        for _ in range(12):
+            step = bench.step(token_ms=1.0)
+        (rows,) = (len(row.tokens) for row in step.rows if len(row.tokens) > 1)
+        assert rows > BLOCK
+        assert (rows + beside) % BLOCK == 0
