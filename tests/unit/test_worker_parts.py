@@ -106,9 +106,8 @@ def test_a_prompt_beside_readers_comes_in_whole_blocks_whether_or_not_slots_shar
         while not reader.decoding:
             bench.step()
         bench.admit("x" * 3_500, tokens=1)
-        # The first steps learn what a step takes.
-        for _ in range(12):
-            step = bench.step(token_ms=1.0)
-        (rows,) = (len(row.tokens) for row in step.rows if len(row.tokens) > 1)
+        for _ in range(12):  # they learn what a step takes
+            bench.step(token_ms=1.0)
+        (rows,) = (len(row.tokens) for row in bench.step(token_ms=1.0).rows if len(row.tokens) > 1)
         assert rows > BLOCK
         assert (rows + beside) % BLOCK == 0
