@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Query, Request, Response
@@ -19,6 +18,7 @@ from herder.api.batch_reading import LINES_TYPES, SLICE, BatchAsk, batch_of_line
 from herder.api.batch_results import MEDIA_TYPE, ResultsResponse, result_lines
 from herder.api.batch_shapes import Batch, Batches, SubmittedBatch, batch_fields
 from herder.api.callers import BatchCaller, Caller
+from herder.api.large_bodies import small_size, whole_body
 from herder.api.lookup import checked, owned
 from herder.api.parameters import NOT_SOLD, Cursor, Flag, IdempotencyKey, Limit, Whole, sold_headers
 from herder.api.problems import declared
@@ -27,20 +27,16 @@ from herder.api.schema import json_body
 from herder.api.state import Herd, herd_of
 from herder.batch_records import BatchRecord
 from herder.errors import (
-    BadRequest,
     Conflict,
     InvalidRequest,
     NotFound,
     Overloaded,
     RedisUnavailable,
-    TooLarge,
 )
 from herder.lifecycle import Status
 from herder.records import KeyRecord
 
 LOOKS_MAX = 20  # pages that one of another API is looked for in
-UPLOAD_S_MAX = 300.0  # one of them
-STALL_S = 20.0  # between two pieces of a body
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -107,7 +103,7 @@ async def submit(
         small, others = small_size(request, herd), _others(request)
         if small is None:
             await places.enter_async_context(herd.large_body_soon(key.account))
-        body = await _body(request, herd)
+        body = await whole_body(request, herd)
         theirs = others.is_theirs(body)
         # A short body may name a file as large as a batch, or have thousands of items.
         if small is not None and (theirs or body.count(b'"') > 2 * SLICE):
@@ -124,43 +120,6 @@ async def submit(
     if bought.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return await _submitted(herd, key, bought)
-
-
-def small_size(request: Request, herd: Herd) -> int | None:
-    """The bytes that a body says it has, where it is no larger than any other request's: it needs no place."""
-    said = request.headers.get("content-length", "")[:20]
-    return int(said) if said.isdecimal() and int(said) <= herd.settings.body_bytes_max else None
-
-
-async def pieces(request: Request, herd: Herd) -> AsyncGenerator[bytes, None]:
-    """A body as it comes, no more of it than it said or than a batch has. Raises TooLarge, BadRequest (none comes)."""
-    small, stream, size = small_size(request, herd), request.stream(), 0
-    limit, setting = herd.settings.batch_bytes_max, "HERDER_BATCH_BYTES_MAX"
-    if small is not None:
-        limit, setting = small, "its Content-Length"
-    while True:
-        try:
-            async with asyncio.timeout(STALL_S):
-                piece = await anext(stream, None)
-        except TimeoutError:
-            raise BadRequest(f"nothing of the body came within {STALL_S:g} s; send it again") from None
-        if piece is None:
-            return
-        size += len(piece)
-        if size > limit:
-            raise TooLarge(f"the body is larger than {setting}, {limit} bytes", limit=limit)
-        yield piece
-
-
-async def _body(request: Request, herd: Herd) -> bytearray:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(UPLOAD_S_MAX):
-            async for piece in pieces(request, herd):
-                body += piece
-        return body
-    except TimeoutError:
-        raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send smaller batches") from None
 
 
 async def _asked(request: Request, herd: Herd, body: bytearray, *, digest: bool) -> BatchAsk:

@@ -16,14 +16,14 @@ from fastapi import Request
 
 from herder.api.batch_purchase import batch_bought, batch_replayed
 from herder.api.batch_reading import SLICE, BatchAsk, batch_of_prompts
-from herder.api.batches import UPLOAD_S_MAX, pieces
 from herder.api.jobs import rung
+from herder.api.large_bodies import pieces
 from herder.api.problems import told
 from herder.api.state import Herd, herd_of
 from herder.batch_records import BatchRecord
 from herder.dialects.asking import Lenient, bid_of, model_named
 from herder.dialects.attended import failure_of, may_come_back
-from herder.errors import AnswerFailed, BadRequest, Conflict, InvalidRequest, Overloaded, RedisUnavailable
+from herder.errors import AnswerFailed, Conflict, InvalidRequest, Overloaded, RedisUnavailable
 from herder.protocol import JobRecord
 from herder.records import KeyRecord
 
@@ -58,15 +58,11 @@ async def body_of_many(request: Request, account: str) -> bytearray:
     """
     herd, body = herd_of(request), bytearray()
     small = herd.settings.body_bytes_max
-    try:
-        with contextlib.ExitStack() as place:
-            async with asyncio.timeout(UPLOAD_S_MAX):
-                async for piece in pieces(request, herd):
-                    if len(body) <= small < len(body) + len(piece):
-                        place.enter_context(herd.large_body(account))
-                    body += piece
-    except TimeoutError:
-        raise BadRequest(f"the body did not come within {UPLOAD_S_MAX:g} s; send less at once") from None
+    with contextlib.ExitStack() as place:
+        async for piece in pieces(request, herd):
+            if len(body) <= small < len(body) + len(piece):
+                place.enter_context(herd.large_body(account))
+            body += piece
     return body
 
 

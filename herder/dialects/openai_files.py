@@ -6,7 +6,6 @@ input.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 import secrets
@@ -20,8 +19,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from herder.api.batch_results import PIECE_BYTES, CutOff, ResultsResponse
-from herder.api.batches import UPLOAD_S_MAX, pieces, small_size
 from herder.api.callers import BatchCaller, Caller
+from herder.api.large_bodies import pieces, small_size
 from herder.api.state import Herd, herd_of
 from herder.apikeys import ALPHABET
 from herder.batch_records import BatchRecord
@@ -91,10 +90,7 @@ async def _form(request: Request, herd: Herd) -> FormData:
         request.headers, pieces(request, herd), max_files=1, max_fields=FIELDS_MAX, max_part_size=FIELD_BYTES_MAX
     )  # fmt: skip
     try:
-        async with asyncio.timeout(UPLOAD_S_MAX):
-            return await parser.parse()
-    except TimeoutError:
-        raise BadRequest(f"the file did not come within {UPLOAD_S_MAX:g} s; send a smaller one") from None
+        return await parser.parse()
     except MultiPartException as error:
         raise BadRequest(f"the form cannot be read: {error.message}") from None
     except (KeyError, ValueError) as error:  # no boundary, no name of a field

@@ -133,7 +133,7 @@ async def test_twenty_short_batches_at_once_are_all_taken(front: Front) -> None:
 
 
 async def test_an_upload_that_never_ends_is_given_up(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("herder.api.batches.UPLOAD_S_MAX", 0.2)
+    monkeypatch.setattr("herder.api.large_bodies.UPLOAD_S_MAX", 0.2)
 
     async def endless() -> AsyncIterator[bytes]:
         yield b'{"prompt":"a"}\n'

@@ -69,7 +69,7 @@ def test_silent_sockets_of_one_key_shut_nobody_out(settings: Settings, broker: B
 def test_a_body_that_stops_is_ended(
     settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
 ) -> None:
-    monkeypatch.setattr("herder.api.batches.STALL_S", 0.2)
+    monkeypatch.setattr("herder.api.large_bodies.STALL_S", 0.2)
     with live(settings) as herder:
         for framing in ("Content-Length: 100", f"Content-Length: {settings.batch_bytes_max}"):
             with (
