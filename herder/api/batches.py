@@ -18,6 +18,7 @@ from herder.api.batch_reading import LINES_TYPES, SLICE, BatchAsk, batch_of_line
 from herder.api.batch_results import MEDIA_TYPE, ResultsResponse, result_lines
 from herder.api.batch_shapes import Batch, Batches, SubmittedBatch, batch_fields
 from herder.api.callers import BatchCaller, Caller
+from herder.api.envelope import told_as_replayed
 from herder.api.large_bodies import small_size, whole_body
 from herder.api.lookup import checked, owned
 from herder.api.parameters import NOT_SOLD, Cursor, Flag, IdempotencyKey, Limit, Whole, sold_headers
@@ -118,7 +119,7 @@ async def submit(
             herd.feeder.want(bought.batch)
     response.headers["Location"] = f"/v1/batches/{bought.batch}"
     if bought.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
+        told_as_replayed(request)
     return await _submitted(herd, key, bought)
 
 

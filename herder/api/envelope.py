@@ -1,4 +1,4 @@
-"""Around every request: an id, a count, and a problem document for what nobody caught. Plain ASGI.
+"""Around every request: an id, a count, a word on replays, and a problem document for what nobody caught. Plain ASGI.
 
 Outermost, so that nothing leaves without `x-request-id`. Knows no route.
 """
@@ -10,7 +10,7 @@ import re
 import time
 
 import structlog
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from herder.api.metrics import Metrics
@@ -45,7 +45,10 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                added = [(b"x-request-id", request_id.encode())]
+                if scope["state"].get("replayed"):
+                    added.append((b"idempotent-replayed", b"true"))
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
         try:
@@ -66,6 +69,11 @@ class Envelope:
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if route != "other" else "any"
         self._metrics.answered(method, route, status, seconds)
+
+
+def told_as_replayed(request: Request) -> None:
+    """Let the answer say that an earlier request with the same Idempotency-Key has bought what it tells of."""
+    request.state.replayed = True
 
 
 def _request_id(scope: Scope) -> str:

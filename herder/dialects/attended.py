@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from fastapi import Request, Response
 
 from herder.api.bodies import JobRequest
+from herder.api.envelope import told_as_replayed
 from herder.api.events import streamed
 from herder.api.jobs import waited
 from herder.api.purchase import record_of, replayed, submitted
@@ -121,6 +122,7 @@ async def known(request: Request, key: KeyRecord, job_id: str) -> Bought:
     record, account = await asyncio.gather(herd.broker.job(job_id), herd.ledger.account(key.account))
     if record is None:
         raise Conflict(f"the job of this Idempotency-Key, {job_id}, ended and is no longer kept")
+    told_as_replayed(request)
     return Bought(record, account.available if account is not None else 0)
 
 

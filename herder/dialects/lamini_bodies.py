@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import StrictInt, model_validator
 
 from herder.api.reading import object_in
 from herder.api.strict import at
@@ -33,8 +33,8 @@ class Asked(Lenient):
     prompt: str | list[Any]
     out_type: dict[str, Any] | None = None
     output_type: dict[str, Any] | None = None
-    max_tokens: int | None = None
-    max_new_tokens: int | None = None
+    max_tokens: StrictInt | None = None
+    max_new_tokens: StrictInt | None = None
     server: Any = None
 
     @model_validator(mode="before")

@@ -16,6 +16,7 @@ from fastapi import Request
 
 from herder.api.batch_purchase import batch_bought, batch_replayed
 from herder.api.batch_reading import SLICE, BatchAsk, batch_of_prompts
+from herder.api.envelope import told_as_replayed
 from herder.api.jobs import rung
 from herder.api.large_bodies import pieces
 from herder.api.problems import told
@@ -96,7 +97,7 @@ async def bought_many(
     with herd.large_body(key.account) if large else contextlib.nullcontext():
         try:
             ask = await batch_of_prompts(given, prompts, herd.settings, digest=again is not None)
-            return await _sold(herd, key, replace(ask, fit=fit), again, attended=attended)
+            return await _sold(request, key, replace(ask, fit=fit), again, attended=attended)
         except InvalidRequest as error:
             _renamed(error, names or {})
 
@@ -110,8 +111,9 @@ def _refuse_more(count: int, most: int, setting: str, names: Mapping[str, str] |
 
 
 async def _sold(
-    herd: Herd, key: KeyRecord, ask: BatchAsk, again: str | None, *, attended: bool
+    request: Request, key: KeyRecord, ask: BatchAsk, again: str | None, *, attended: bool
 ) -> BoughtMany:
+    herd = herd_of(request)
     # What is wrong somewhere was never accepted.
     sold = None if ask.faults.found else await batch_replayed(herd, key, ask, again)
     if sold is None:
@@ -120,6 +122,8 @@ async def _sold(
     record, account = await asyncio.gather(herd.batches.batch(sold.batch), herd.ledger.account(key.account))
     if record is None:
         raise Conflict(f"the batch of this Idempotency-Key, {sold.batch}, ended and is no longer kept")
+    if sold.replayed:
+        told_as_replayed(request)
     return BoughtMany(record, account.available if account is not None else 0)
 
 

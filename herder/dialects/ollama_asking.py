@@ -144,7 +144,7 @@ def _shared(body: Asked) -> Fields:
         "frequency_penalty": how.frequency_penalty,
         "presence_penalty": how.presence_penalty,
         "seed": None if how.seed is None or how.seed < 0 else how.seed % (SEED_MAX + 1),
-        "stop": how.stop or None,
+        "stop": None if how.stop in ("", []) else how.stop,
         "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
     }
 

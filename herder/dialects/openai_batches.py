@@ -18,6 +18,7 @@ from herder.api.batch_purchase import batch_bought, batch_replayed
 from herder.api.batch_reading import batch_of_items
 from herder.api.batch_shapes import batch_fields
 from herder.api.callers import Caller
+from herder.api.envelope import told_as_replayed
 from herder.api.lookup import checked, owned
 from herder.api.reading import object_in, validated
 from herder.api.state import herd_of
@@ -94,7 +95,7 @@ async def submitted(
         "x-herder-balance": str(account.available if account is not None else 0),
     }
     if bought.replayed:
-        headers["Idempotent-Replayed"] = "true"
+        told_as_replayed(request)
     return JSONResponse(shown(record), 200, headers)
 
 

@@ -90,12 +90,12 @@ def _shared(body: OpenAIBody) -> Fields:
     seed = fields["seed"]
     if isinstance(seed, int) and not isinstance(seed, bool):
         fields["seed"] = seed % (SEED_MAX + 1)  # theirs has 64 bits, and a sign
-    if body.top_p == 0:
+    if body.top_p == 0 and body.top_p is not False:
         fields |= {"top_p": None, "temperature": 0}
     elif body.temperature is None and (body.top_p not in (None, 1) or body.n not in (None, 1)):
         # Greedy is the default here; whoever asks for several answers, or for part of the likeliest, does not mean it.
         fields["temperature"] = 1
-    fields["stop"] = body.stop or None
+    fields["stop"] = None if body.stop in ("", []) else body.stop
     if body.metadata:
         fields["metadata"] = {k: v for k, v in body.metadata.items() if isinstance(v, str)} or None
     return fields
@@ -108,7 +108,7 @@ def completion_fields(body: CompletionBody) -> Fields:
     """All but the prompt. Raises InvalidRequest."""
     if body.suffix:
         raise wrong("suffix", "is not taken: the models here write on, they do not fill in")
-    if body.best_of not in (None, 1, body.n):
+    if body.best_of not in (None, 1, body.n) or isinstance(body.best_of, bool):
         raise wrong("best_of", "must be 1, or the same as n: every answer is told")
     if body.echo and body.logprobs is not None:
         raise wrong("logprobs", "cannot be told of the prompt: leave out echo, or logprobs")

@@ -96,6 +96,7 @@ async def test_the_lessons_curls_have_commas_too_many(front: Front) -> None:
         ({"prompt": "x", "max_new_tokens": 0}, 400, "invalid_request", "max_new_tokens: "),
         ({"prompt": "x", "max_tokens": -1}, 400, "invalid_request", "max_tokens: "),
         ({"prompt": "x", "max_tokens": "many"}, 400, "invalid_request", "max_tokens: "),
+        ({"prompt": "x", "max_new_tokens": True}, 400, "invalid_request", "max_new_tokens: "),
         ({"prompt": ""}, 400, "invalid_request", "prompt: "),
         ({"prompt": None}, 400, "invalid_request", "prompt: must be a string or a list"),
         ({"prompt": []}, 400, "invalid_request", "prompt: must be a list with something"),

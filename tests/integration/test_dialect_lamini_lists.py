@@ -143,6 +143,7 @@ async def test_the_same_idempotency_key_is_the_same_list(front: Front) -> None:
     first = await _answered(front, ["A", "B"], prompt=["a", "b"], headers=headers)
     again = await _ask(front, headers, prompt=["a", "b"])
     assert again.json() == first.json()
+    assert [reply.headers.get("idempotent-replayed") for reply in (first, again)] == [None, "true"]
     problem(await _ask(front, headers, prompt=["a", "c"]), 409, "idempotency_conflict")
 
 

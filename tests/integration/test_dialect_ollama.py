@@ -217,6 +217,7 @@ async def test_a_caller_that_goes_away_gets_the_rest_back(settings: Settings, st
         ("generate", {"prompt": "x", "format": {"type": "zzz"}}, 422, "format.type: "),
         ("generate", {"prompt": "x", "options": {"num_predict": "9"}}, 422, "options.num_predict"),
         ("generate", {"prompt": "x", "options": {"temperature": 9}}, 422, "options.temperature"),
+        ("generate", {"prompt": "x", "options": {"stop": 0}}, 422, "options.stop"),
         ("generate", {"prompt": "x", "options": {"num_predict": 600}}, 422, "context"),
         ("generate", {"prompt": "x", "stream": False, "model": "gone"}, 404, "gone"),
         ("generate", {"prompt": "x", "max_fee": 1}, 402, "1"),

@@ -271,6 +271,7 @@ async def test_the_same_idempotency_key_is_the_same_answer(front: Front) -> None
     first = await _answered(front, length=20, headers=headers)
     again = await _ask(front, headers, length=20)
     assert again.json() == first.json()
+    assert [reply.headers.get("idempotent-replayed") for reply in (first, again)] == [None, "true"]
     problem(await _ask(front, headers, length=21), 409, "idempotency_conflict")
 
 
