@@ -44,7 +44,7 @@ conformance: $(STAMP) ## Try the clients that people have (openai, lamini, …) 
 	$(BIN)/python -m tests.conformance $(ARGS)
 
 bench: $(STAMP) ## Measure everything beside its peer (long)
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks --results benchmarks/results $(ARGS)
 
 tour: $(STAMP) ## Print the eight places a prompt passes, with file and line
 	@$(BIN)/python tools/tour.py

@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import importlib
 import json
+from pathlib import Path
 
 from benchmarks.report import Report
+from benchmarks.results import record
 
 # Modules with `run(report, rounds)`; each is imported when it is run, since some need what others do not.
 ALL = (
@@ -18,6 +20,8 @@ ALL = (
     "overhead",
     "depth",
     "leasing",
+    "bids",
+    "fairness",
     "streams",
     "batch10k",
     "webhooks",
@@ -31,6 +35,9 @@ def main() -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object for each benchmark, the last lines"
     )
+    parser.add_argument(
+        "--results", type=Path, metavar="FOLDER", help="keep them there too: JSON, a page and a chart"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="A/B rounds (at least 3)")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in ALL]
@@ -41,7 +48,9 @@ def main() -> None:
     for name in arguments.names or ALL:
         report = Report(name)
         asyncio.run(importlib.import_module(f"benchmarks.{name}").run(report, arguments.rounds))
-        print(json.dumps(report.as_json()) if arguments.json else report.as_table())
+        print(json.dumps(report.as_json()) if arguments.json else report.as_table(), flush=True)
+        if arguments.results:
+            record(arguments.results, report)
 
 
 main()

@@ -43,11 +43,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked for: so many tokens after `prompt`, or after a chat; `heard` is called as events arrive."""
+    """What is asked for: so many tokens after `prompt`, or after a chat; `heard` is called as events arrive.
+
+    `multiplier` is a bid, of which llama-server knows nothing.
+    """
 
     tokens: int
     prompt: str = ""
     messages: tuple[dict[str, str], ...] = ()
+    multiplier: float = 1.0
     heard: Callable[[], None] | None = None
 
 
@@ -59,7 +63,7 @@ def of_ring(port: int, key: str) -> Ask:
     """Asks our herder: submits a job and reads its events."""
 
     async def ask(asked: Asked) -> Answer:
-        what: dict[str, object] = {"tokens": asked.tokens, "temperature": 0}
+        what: dict[str, object] = {"tokens": asked.tokens, "temperature": 0, "multiplier": asked.multiplier}
         what |= {"messages": asked.messages} if asked.messages else {"prompt": asked.prompt, "raw": True}
         began, events, ended = await _events(
             port, "/v1/jobs?stream=true", what, asked.heard, f"X-API-Key: {key}\r\n"

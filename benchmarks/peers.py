@@ -30,6 +30,8 @@ ENVIRONMENTS = {
     "arq": ("arq==0.28.0", "redis[hiredis]==5.3.1", "uvloop==0.23.0"),
     "saq": ("saq[hiredis]==0.26.4", "typing-extensions==4.16.0", "uvloop==0.23.0"),
     "litellm": ("litellm[proxy]==1.106.2",),
+    # Draws what was measured.
+    "chart": ("matplotlib>=3.10,<4",),
     # For machines that have no build tools but a compiler.
     "cmake": ("cmake>=3.28,<5", "ninja>=1.11"),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -106,6 +107,17 @@ def llama_server(slots: int, context: int, options: Sequence[str]) -> Iterator[S
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+async def new_account(server: Server) -> str:
+    """The key of a new account of our herder, which can pay."""
+    headers = {"X-API-Key": server.admin_key}
+    base_url, accounts = f"http://127.0.0.1:{server.port}", "/v1/admin/accounts"
+    async with httpx.AsyncClient(base_url=base_url, headers=headers, trust_env=False) as client:
+        name = f"user-{secrets.token_hex(4)}"
+        (await client.post(accounts, json={"id": name, "credits": CREDITS})).raise_for_status()
+        key = (await client.post(f"{accounts}/{name}/keys", json={})).raise_for_status().json()
+        return str(key["key"])
 
 
 def in_turns(number: int, ours: Server, theirs: Server) -> list[tuple[Server, str]]:

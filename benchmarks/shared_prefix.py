@@ -7,14 +7,11 @@ The chats run on four workers: a turn is quick only where it finds the worker th
 from __future__ import annotations
 
 import asyncio
-import secrets
 from itertools import pairwise
-
-import httpx
 
 from benchmarks.callers import Answer, Asked, closed_loops, of_ring, tokens_per_s, words
 from benchmarks.report import Report
-from benchmarks.servers import CORES, CREDITS, KV_UNIFIED, Server, best, in_turns, llama_server, ring
+from benchmarks.servers import CORES, KV_UNIFIED, Server, best, in_turns, llama_server, new_account, ring
 
 CLIENTS = 16
 REQUESTS = 64
@@ -87,7 +84,7 @@ async def _chats(report: Report, rounds: int) -> None:
     threads = max(1, CORES // WORKERS)
     with ring(CHAT_SLOTS, CHAT_CONTEXT, "--workers", str(WORKERS), threads=threads) as server:
         for number in range(rounds):
-            keys = await asyncio.gather(*(_account(server) for _ in range(USERS)))
+            keys = await asyncio.gather(*(new_account(server) for _ in range(USERS)))
             chats = await asyncio.gather(
                 *(_chat(server.port, key, (number, user)) for user, key in enumerate(keys))
             )
@@ -112,14 +109,3 @@ async def _chat(port: int, key: str, seed: object) -> list[Answer]:
         turns.append(await ask(Asked(CHAT_TOKENS, messages=said)))
         said += ({"role": "assistant", "content": turns[-1].text},)
     return turns
-
-
-async def _account(server: Server) -> str:
-    """The key of a new account that can pay."""
-    headers = {"X-API-Key": server.admin_key}
-    base_url, accounts = f"http://127.0.0.1:{server.port}", "/v1/admin/accounts"
-    async with httpx.AsyncClient(base_url=base_url, headers=headers, trust_env=False) as client:
-        name = f"user-{secrets.token_hex(4)}"
-        (await client.post(accounts, json={"id": name, "credits": CREDITS})).raise_for_status()
-        key = (await client.post(f"{accounts}/{name}/keys", json={})).raise_for_status().json()
-        return str(key["key"])
