@@ -42,7 +42,10 @@ def load(**flags: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "the settings"
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+        # Of numbers only: other settings may hold a password.
+        if first["type"].endswith(("_parsing", "_than", "_than_equal")):
+            message += f", not {str(first['input'])[:40]}"
         raise SetupError(f"{name}: {message}; see `herder config`") from error
     except (SettingsError, UnicodeDecodeError, OSError) as error:
         raise SetupError(f"{ENV_FILE} or the environment cannot be read: {error}") from error

@@ -7,6 +7,7 @@ sent it and answers deep nesting with a 500.
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, TypeVar
@@ -41,10 +42,16 @@ async def counted_body(request: Request, model: type[Body]) -> Body:
 
 
 def _only_known(request: Request) -> None:
-    """Refuse query parameters that the route does not have: a `max_fee` up there would be silently worth nothing."""
+    """Refuse query parameters that the route does not have (a `max_fee` up there would be silently worth nothing), and
+    those that are given twice, of which one would be."""
     route = request.scope["route"]
     known = {parameter.alias for parameter in route.dependant.query_params}
-    unknown = [name for name in request.query_params if name not in known]
+    names = [name for name, _ in query_of(request)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        fault = {"field": twice[:100], "message": "is given twice"}
+        raise InvalidRequest(f"{fault['field']}: is given twice", errors=[fault])
+    unknown = [name for name in names if name not in known]
     if unknown:
         what = f"there are: {', '.join(sorted(known))}" if known else "it has none"
         where = f"is no query parameter of this route ({what})"
@@ -78,6 +85,8 @@ def parsed(model: type[Body], raw: bytes | bytearray, settings: Settings) -> Bod
 def object_in(raw: bytes | bytearray, what: str = "the body") -> dict[str, Any]:
     """A JSON object, its numbers exact. Raises BadRequest (not JSON, not an object), InvalidRequest (no such JSON)."""
     try:
+        if raw.startswith(BOM_UTF8):
+            raise BadRequest(f"{what} begins with a byte order mark: send UTF-8 without one")
         value = _EXACT.decode(raw.decode("utf-8"))
         if not isinstance(value, dict):
             raise BadRequest(f"{what} must be a JSON object")

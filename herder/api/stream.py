@@ -50,7 +50,7 @@ class Around:
 
 @dataclass(frozen=True)
 class _Page:
-    """A read of the log: what it held, the job if it had ended in it, the ETA if it ended with the job in line."""
+    """A read of the log: what it held, the job if it had ended in it, the ETA as of its end."""
 
     events: list[Event]
     record: JobRecord | None
@@ -158,7 +158,8 @@ class Stream:
 
     async def _look(self) -> _Page | None:
         """Read on in the log; None where Redis is away."""
-        broker, record, eta_ms, over = self._around.broker, None, None, False
+        broker, record, over = self._around.broker, None, False
+        eta_ms: int | None = 0  # of a job that was in line, and has begun since
         try:
             limit = PAGE if self._place >= self._known else PAGE_AGAIN
             events = await broker.events(self.job_id, after=self._after, limit=limit)

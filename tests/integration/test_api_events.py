@@ -56,7 +56,7 @@ async def test_every_event_of_a_job_that_was_restarted(front: Front) -> None:
         "queued", "started", "tokens", "restarted", *["tokens"] * len(WORDS), "done",
     ]  # fmt: skip
     assert [event.event_id for event in found] == await log_ids(front, job)
-    assert found[0].shown == {"job_id": job, "position": 0, "eta_ms": None}
+    assert found[0].shown == {"job_id": job, "position": 0, "eta_ms": 0}
     assert found[1].shown == {"attempt": 1}
     assert found[2].shown == {"attempt": 1, "index": 0, "count": 1, "text": "lost"}
     assert found[3].shown == {"attempt": 2}
@@ -236,20 +236,23 @@ async def test_whoever_resumes_in_line_is_told_where_it_stands(
 
 
 async def test_the_eta_is_what_the_herd_takes_for_those_ahead(front: Front) -> None:
-    await front.submit()
+    ended = (await front.submit())["id"]
     lease = await front.lease()
     await front.settle(lease, "blue", 10)
+    assert (await events(front, ended))[0].shown["eta_ms"] == 0, "it has long begun"
     first, second = (await front.submit())["id"], (await front.submit())["id"]
+    broker = front.herd.broker
+    measured = {"us_per_token": 10_000, "mean_tokens": 8}
+    await broker.fetch(broker.redis.hset(broker.keys("model", "toy"), mapping=measured))
     front.herd.market.forget()
-    state = await front.herd.market.state("toy")
-    assert state is not None
     reading = asyncio.create_task(events(front, second))
     await until_streams(front, 1)
-    while not front.herd.bell._channels:
-        await front.herd.broker.ping()
+    (stream,) = front.herd.streams._open
+    while stream._behind:
+        await broker.ping()
     for job in (second, first):
         await front.client.delete(f"/v1/jobs/{job}")
-    assert (await reading)[0].shown["eta_ms"] == state.eta_ms(1)
+    assert (await reading)[0].shown["eta_ms"] == 80
 
 
 # --- submit and stream ---------------------------------------------------------------------------------------

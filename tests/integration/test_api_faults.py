@@ -69,5 +69,15 @@ async def test_a_query_parameter_that_a_get_does_not_have_is_refused_with_those_
         assert document["errors"][0]["field"] == "status"
         assert known in document["detail"]
     assert (await front.client.get("/v1/jobs?limit=1")).status_code == 200
+    for again in (
+        await front.client.get("/v1/jobs?limit=5&limit=6"),
+        await front.client.post("/v1/jobs?stream=true&stream=false", json={}),
+    ):
+        assert problem(again, 422, "invalid_request")["detail"].endswith(": is given twice")
+    for path, detail in (
+        ("/v1/jobs?cursor=garbage", "cursor: must be the `next` of the page before"),
+        (f"/v1/jobs/{job['id']}?wait=abc", "wait: must be a number"),
+    ):
+        assert problem(await front.client.get(path), 422, "invalid_request")["detail"] == detail
     for path in ("/healthz", "/readyz", "/metrics"):
         assert (await front.client.get(path, params={"t": "1"})).status_code == 200

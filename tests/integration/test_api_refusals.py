@@ -128,6 +128,12 @@ async def test_what_is_not_a_json_object(front: Front, body: bytes) -> None:
     problem(await front.client.post("/v1/jobs", content=body), 400, "bad_request")
 
 
+async def test_a_byte_order_mark_is_called_by_its_name(front: Front) -> None:
+    body = json.dumps(FINE).encode("utf-8-sig")
+    document = problem(await front.client.post("/v1/jobs", content=body), 400, "bad_request")
+    assert document["detail"] == "the body begins with a byte order mark: send UTF-8 without one"
+
+
 WRONG: list[tuple[str, str]] = [
     ('{"prompt":"a"}', "tokens"),
     ('{"prompt":"a","tokens":0}', "tokens"),
@@ -222,6 +228,7 @@ async def test_an_idempotency_key_that_is_none(front: Front, key: str) -> None:
         await front.client.post("/v1/jobs", json=FINE, headers=headers), 422, "invalid_request"
     )
     assert document["errors"][0]["field"] == "Idempotency-Key"
+    assert "pattern" not in document["detail"]
 
 
 @pytest.mark.parametrize("field", ["response_format.json_schema.schema", "output_type"])
