@@ -9,6 +9,7 @@ import asyncio
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
 from herder.api.callers import Caller
@@ -53,6 +54,15 @@ def installed_version() -> str:
         return version(NAME)
     except PackageNotFoundError:
         return "0"
+
+
+@router.get("/", include_in_schema=False, response_class=PlainTextResponse)
+async def root(request: Request) -> str:
+    """For whoever opens the address in a browser."""
+    return (
+        f"This is a Llama-Herder, version {installed_version()}.\n\n"
+        "/info and /v1/models say what it has and what it costs, /docs and /openapi.json how to ask it.\n"
+    )
 
 
 @router.get("/info", response_model=Info, summary="The herd in short", responses=declared(key=False))

@@ -22,6 +22,14 @@ async def test_info_needs_no_key(front: Front) -> None:
     assert (info["queue_length"], info["models"], info["workers"], info["slots"]) == (1, [MODEL], 1, 4)
 
 
+async def test_whoever_opens_the_address_in_a_browser_is_told_where_to_look(front: Front) -> None:
+    reply = await front.anonymous.get("/")
+    assert reply.headers["content-type"].startswith("text/plain")
+    for path in ("/info", "/docs", "/openapi.json"):
+        assert path in reply.text
+        assert (await front.anonymous.get(path)).status_code == 200
+
+
 async def test_models_and_workers(front: Front) -> None:
     (model,) = (await front.client.get("/v1/models")).json()["models"]
     assert (model["id"], model["context"], model["workers"], model["queue_length"]) == (MODEL, 512, 1, 0)
