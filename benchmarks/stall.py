@@ -28,6 +28,8 @@ GRID: tuple[tuple[str, ...], ...] = (
     ("--batch-size", "512"),
     ("--batch-size", "256", "--ubatch-size", "256"),
     ("--batch-size", "128", "--ubatch-size", "128"),
+    ("--batch-size", "128", "--ubatch-size", "128", "--flash-attn", "off"),
+    ("--batch-size", "64", "--ubatch-size", "64", "--flash-attn", "off"),
     ("--batch-size", "512", "--kv-unified"),
 )
 
