@@ -13,8 +13,9 @@ from typing import Any
 
 from llama_herder._calls import chat, keyed, kind_of, may_be_there, paging, part, stops
 from llama_herder._core import Call, Send, json_bytes
-from llama_herder._json import Page, page_of
+from llama_herder._json import Page, odd_number, page_of
 from llama_herder.batches import Batch, Charge
+from llama_herder.problems import InvalidRequest
 
 ITEMS_MAX = 10_000
 """What a herder takes in one JSON body, unless it was set otherwise; more is sent as JSON lines."""
@@ -57,7 +58,7 @@ def batch(
         if value is not None and (name not in left_out or left_out[name] != value)
     }
     if len(asked) > ITEMS_MAX:
-        return upload(b"\n".join(json_bytes(item) for item in asked), body, key)
+        return upload(b"\n".join(json_bytes(item, f"items.{at}") for at, item in enumerate(asked)), body, key)
     if all(item.keys() == {"prompt"} for item in asked):
         body["prompts"] = [item["prompt"] for item in asked]
     else:
@@ -67,6 +68,8 @@ def batch(
 
 def upload(lines: bytes, options: Mapping[str, Any], key: str | None) -> Call[Batch]:
     """The same for one item a line; the herder's refusals count these lines from 1."""
+    if odd := odd_number(options):  # a query would take it
+        raise InvalidRequest(odd)
     headers = {**keyed(key), "Content-Type": "application/jsonl"}
     params = {name: _in_query(value) for name, value in options.items() if value is not None}
     taking_s = _taking_s(lines.count(b"\n") + 1)

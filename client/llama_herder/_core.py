@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from llama_herder._json import odd_number
 from llama_herder._patience import Patience, Tries
 from llama_herder.errors import CannotConnect, HerderError, NoReply, Unavailable
 from llama_herder.problems import InvalidKey, InvalidRequest, error_class
@@ -43,15 +44,15 @@ class Send:
         return None if self.body is None else json_bytes(self.body)
 
 
-def json_bytes(body: Mapping[str, Any]) -> bytes:
-    """JSON in one line; refuses here what no JSON could say (NaN, text that is not Unicode)."""
+def json_bytes(body: Mapping[str, Any], name: str = "") -> bytes:
+    """JSON in one line; refuses here what no JSON could say (NaN, text that is not Unicode), by its name in `name`."""
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
         raise InvalidRequest("the text is not valid UTF-8") from None
-    except ValueError:
-        raise InvalidRequest("a number must not be NaN or infinite") from None
-    except TypeError as error:
+    except (ValueError, TypeError) as error:
+        if odd := odd_number(body, name):
+            raise InvalidRequest(one_line(odd, 200)) from None
         raise InvalidRequest(f"this cannot be sent as JSON: {one_line(str(error), 200)}") from None
 
 

@@ -16,12 +16,13 @@ from typing import Any, TypeVar, Unpack, overload
 from llama_herder._callbacks import Expected, OnError
 from llama_herder._calls import kind_of
 from llama_herder._dialogue import TOKENS
+from llama_herder._json import odd_number
 from llama_herder._sync import Herder
 from llama_herder._sync_batches import BatchResults
 from llama_herder._sync_stream import EventStream
 from llama_herder._typed import ModelClass
 from llama_herder.batches import Prompts
-from llama_herder.problems import UnknownModel
+from llama_herder.problems import InvalidRequest, UnknownModel
 from llama_herder.types import Info, Job, Message, Options, Quote, Untyped
 
 M = TypeVar("M", bound=ModelClass)
@@ -115,9 +116,13 @@ def _on_top(herder: Herder, options: Options) -> Options:
         return options
     if isinstance(wanted, bool) or not isinstance(wanted, int | float):
         raise TypeError(f"multiplier must be a number such as 1.1, not {kind_of(wanted)}")
+    if odd := odd_number(wanted, "multiplier"):  # before the herd is asked for the last one
+        raise InvalidRequest(odd)
     last = _last_multiplier(herder, options.get("model"))
     whole = Decimal(str(wanted)) * Decimal(str(last))
-    bid = whole.quantize(Decimal("0.001"), ROUND_CEILING) if whole.is_finite() else whole
+    # Beyond that it has no three decimals to be rounded to, and the herder says what its limit is.
+    short = whole.is_finite() and whole < 10**9
+    bid = whole.quantize(Decimal("0.001"), ROUND_CEILING) if short else whole
     return {**options, "multiplier": float(bid)}
 
 

@@ -1,4 +1,4 @@
-"""Reading the herder's JSON forgivingly: one object as a dataclass, one page of a list.
+"""Reading the herder's JSON forgivingly: one object as a dataclass, one page of a list; and what JSON cannot say.
 
 Fields that this version does not know are ignored, fields that are missing take their default; `raw` is the JSON as it
 came. Knows no single kind of object.
@@ -6,11 +6,14 @@ came. Knows no single kind of object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Self, TypeVar, overload
 
 T = TypeVar("T")
+
+NESTED_MAX = 100  # levels that are searched for a number; a herder takes fewer
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,24 @@ def page_of(name: str, read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
         return Page(rows, str(cursor) if cursor is not None else None)
 
     return parse
+
+
+def odd_number(value: object, name: str = "", within: tuple[int, ...] = ()) -> str | None:
+    """What is wrong with the first number that JSON has no word for: "multiplier must be a finite number, not nan".
+
+    `within` are the ids of what holds the value: something that holds itself is not searched without end.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{name or 'it'} must be a finite number, not {value}"
+    parts: Iterable[tuple[object, object]]
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    else:
+        return None
+    if id(value) in within or len(within) >= NESTED_MAX:
+        return None
+    inner = (*within, id(value))
+    found = (odd_number(part, f"{name}.{key}" if name else str(key), inner) for key, part in parts)
+    return next(filter(None, found), None)

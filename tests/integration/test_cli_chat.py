@@ -70,6 +70,8 @@ async def test_a_pipe_is_a_chat_that_remembers(herd: Herd, terminal: Terminal, t
     [
         ("/nope", (2, "error: there is no /nope: /help lists what there is")),
         ("/bid much", (2, "error: 'much' is no bid: 1.5 is times the base fee")),
+        ("/bid nan", (2, "error: 'nan' is no bid: 1.5 is times the base fee")),
+        ("/bid x1e999", (2, "error: 'x1e999' is no bid: 1.5 is times the base fee")),
         ("/bid fee x", (2, "error: 'x' is no whole number")),
         ("/tokens 0", (2, "error: an answer has 1 token at the least")),
         ("/save", (2, "error: /save needs the name of a file")),

@@ -81,7 +81,7 @@ ERRORS = [
         ["run", PROMPT, "--tokens", "4", "--multiplier", "nan"],
         b"",
         2,
-        "NaN",
+        "error: multiplier must be a finite number, not nan",
     ),
     ("a multiplier below 1", ["run", PROMPT, "--tokens", "4", "--multiplier", "0.5"], b"", 2, "multiplier"),
     ("two prices", ["run", PROMPT, "--tokens", "4", "--multiplier", "2", "--fee", "50"], b"", 2, "exclude"),

@@ -144,3 +144,21 @@ def test_json_errors_carry_what_the_herder_said() -> None:
     assert failures.error_json(llama_herder.JobFailed("no", Job.from_json({"id": "job_1"}))) == {
         "id": "job_1"
     }
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "unix:///nope.sock"])
+@pytest.mark.parametrize("command", [["audit"], ["audit", "--json"], ["admin-key"]])
+def test_a_server_command_without_its_redis_is_one_line_and_no_drift(
+    command: list[str], url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HERDER_REDIS_URL", url)
+    assert app.execute(command) == Exit.UNAVAILABLE
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: Redis cannot be reached: ")
+    assert shown.err.count("\n") == 1
+    if "--json" not in command:
+        assert shown.out == ""
+        return
+    told = json.loads(shown.out)["error"]
+    assert (told["code"], told["status"], told["request_id"]) == ("redis_unavailable", 503, None)
+    assert shown.err == f"error: {told['detail']}\n"

@@ -101,6 +101,7 @@ def test_json_for_scripts(desk: Desk) -> None:
         ),
         (b'{"prompt": "x"}\n\xff', "line 2: this is not UTF-8 text"),
         (b"[" * 100_000, "line 1: this is not JSON"),
+        (b'{"prompt": "x", "multiplier": NaN}', "line 1: multiplier must be a finite number, not nan"),
     ],
 )
 def test_an_input_that_cannot_be_right_names_its_lines(desk: Desk, content: bytes, words: str) -> None:
@@ -120,6 +121,10 @@ def test_an_input_that_cannot_be_right_names_its_lines(desk: Desk, content: byte
             "line 1: it has no tokens of its own, so --tokens is needed",
         ),
         (["batch", "in.jsonl", "--text", "-o", "out.jsonl"], "--tokens is needed"),
+        (
+            ["batch", "in.jsonl", "--tokens", "4", "--multiplier", "inf", "-o", "out"],
+            "error: multiplier must be a finite number, not inf; nothing was sent",
+        ),
         (["batch", "in.jsonl", "--tokens", "4", "-o", "-"], "-o needs a file of its own"),
         (["batch", "in.jsonl", "--tokens", "4", "-o", "./in.jsonl", "--force"], "-o needs a file of its own"),
         (["batch", "in.jsonl", "--tokens", "4", "-o", "."], "is not a file"),

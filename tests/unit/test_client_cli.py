@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -211,3 +212,13 @@ def test_every_exit_code_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text()
     for code in Exit:
         assert f"| {code.value} |" in page
+
+
+def test_no_page_has_a_stranger_s_package_installed() -> None:
+    """The name alone would be looked for on PyPI, where it is not ours."""
+    root = Path(__file__).parents[2]
+    pages = {path: path.read_text("utf-8") for path in (root / "README.md", *root.glob("docs/**/*.md"))}
+    by_name = re.compile(r"pip install ['\"]?llama-herder")
+    assert [path.name for path, text in pages.items() if by_name.search(text)] == []
+    told = {path.name for path, text in pages.items() if "/path/to/llama-herder" in text and "PyPI" in text}
+    assert told >= {"README.md", "first-program.md", "python.md", "cli.md"}

@@ -45,6 +45,7 @@ def test_run_with_a_callback_returns_at_once(script: Script) -> None:
         (1.333, 1.05, None, 1.4),  # 1.39965, and rounded up
         (1.5, 2, "big", 6.001),
         (1.5, 1, "toy", 1.5),
+        (2.0, 1e30, None, 2e30),  # the herder's to refuse
     ],
 )
 def test_its_multiplier_is_on_top_of_the_last_accepted_one(

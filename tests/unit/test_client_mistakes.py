@@ -87,3 +87,49 @@ def test_the_default_client_says_the_same(herder: Herder) -> None:
     finally:
         llama_herder.set_default_herder(None)
     herder.close()
+
+
+NAN, INF = float("nan"), float("inf")
+HOLDS_ITSELF: list[Any] = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
+ODD: list[tuple[Mistake, str]] = [
+    (lambda h: h.run("hi", 4, multiplier=NAN), "multiplier must be a finite number, not nan"),
+    (lambda h: h.run("hi", 4, fee=INF), "fee must be a finite number, not inf"),
+    (lambda h: h.quote("hi", 4, max_fee=-INF), "max_fee must be a finite number, not -inf"),
+    (lambda h: h.run("hi", 4, metadata={"a": [1, NAN]}), "metadata.a.1 must be a finite number, not nan"),
+    (lambda h: h.batch(["hi"], 4, multiplier=NAN), "multiplier must be a finite number, not nan"),
+    (lambda h: h.batch(["hi"] * 10_001, 4, multiplier=NAN), "multiplier must be a finite number, not nan"),
+    (
+        lambda h: h.batch([{"prompt": "hi"}] * 10_000 + [{"prompt": "hi", "multiplier": NAN}], 4),
+        "items.10000.multiplier must be a finite number, not nan",
+    ),
+    (
+        lambda h: h.run("hi", 4, metadata={"a": HOLDS_ITSELF}),
+        "this cannot be sent as JSON: Circular reference detected",
+    ),
+    (
+        lambda h: h.run("hi", 4, metadata={NAN: 1}),
+        "this cannot be sent as JSON: Out of range float values are not JSON compliant",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mistake", "words"), ODD)
+def test_a_number_that_is_none_is_named_before_anything_is_sent(
+    herder: Herder, mistake: Mistake, words: str
+) -> None:
+    with pytest.raises(llama_herder.InvalidRequest) as caught:
+        mistake(herder)
+    assert caught.value.detail.startswith(words)
+    herder.close()
+
+
+@pytest.mark.parametrize("field", ["multiplier", "fee", "max_fee"])
+def test_so_it_is_by_the_default_client(herder: Herder, field: str) -> None:
+    llama_herder.set_default_herder(herder)
+    try:
+        with pytest.raises(llama_herder.InvalidRequest, match=f"^{field} must be a finite number, not nan$"):
+            llama_herder.run("hi", 4, **{field: NAN})  # type: ignore[call-overload]
+    finally:
+        llama_herder.set_default_herder(None)
+    herder.close()

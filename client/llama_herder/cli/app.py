@@ -99,6 +99,9 @@ def execute(arguments: Sequence[str]) -> int:
         if why is not None:
             output.drop(sys.stdout)
             return _report(f"cannot write to standard output: {why}", Exit.FAILED, None)
+        away = server.unavailable(error)
+        if away is not None:
+            return _report(away["detail"], Exit.UNAVAILABLE, {"error": away} if as_json else None)
         line = _expected(error)
         if line is None:
             raise

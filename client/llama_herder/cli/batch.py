@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from llama_herder import Batch
+from llama_herder._json import odd_number
 from llama_herder.answers import Sampling
 from llama_herder.cli import output, session
 from llama_herder.cli.batch_input import read_input
@@ -65,6 +66,8 @@ def batch(
     asked |= {"raw": raw or None, "webhook_url": webhook_url}
     asked["charge"] = "as_many_as_affordable" if as_many_as_affordable else None
     options = {name: value for name, value in asked.items() if value not in (None, [])}
+    if odd := odd_number(options):
+        raise output.UsageProblem(f"{odd}; nothing was sent")
     given = read_input(file, text, tokens)
     with session.client(url, key) as herder:
         BatchRun(herder, given, options, out, quiet=quiet, as_json=as_json).go(force)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_herder._core import json_bytes, one_line
+from llama_herder._json import odd_number
 from llama_herder.cli.output import UsageProblem, money
 
 INPUT_BYTES_MAX = 256_000_000
@@ -103,6 +104,8 @@ def _fault(item: Any, tokens: int | None) -> str:
         return 'not a JSON object; an item looks like {"prompt": "…"}'
     if item.get("prompt") is None and item.get("messages") is None:
         return "prompt or messages is missing"
+    if odd := odd_number(item):  # Python reads NaN, which is no JSON
+        return one_line(odd, 200)
     asked = item.get("tokens")
     if asked is None:
         return "" if tokens is not None else "it has no tokens of its own, so --tokens is needed"

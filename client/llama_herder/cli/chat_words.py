@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from pathlib import Path
 
@@ -131,7 +132,10 @@ def _whole(text: str) -> int:
 
 def _factor(text: str) -> float:
     try:
-        return float(text.removeprefix("×").removeprefix("x"))
+        factor = float(text.removeprefix("×").removeprefix("x"))
+        if not math.isfinite(factor):
+            raise ValueError("no price is that often the base fee")
+        return factor
     except ValueError:
         raise UsageProblem(
             f"{one_line(text, 40)!r} is no bid: 1.5 is times the base fee, `fee 100` a whole fee, `max 200` a "

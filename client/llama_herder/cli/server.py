@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
+from llama_herder._core import one_line
 from llama_herder.cli.output import Exit, print_error
 
 COMMANDS = {
@@ -55,6 +57,18 @@ def install_hint(error: ImportError) -> str:
     """What to install, in one line."""
     what = f"{error.name} is missing" if error.name else str(error)
     return f"{what}: install llama-herder[herder], e.g. pip install 'llama-herder[herder,worker]'"
+
+
+def unavailable(error: BaseException) -> dict[str, Any] | None:
+    """The server saying that it cannot just now, mostly for want of its Redis: as a client's error is; else None.
+
+    Nothing of the server is imported for it: only what is loaded can have been raised.
+    """
+    module = sys.modules.get("herder.errors")
+    if module is None or not isinstance(error, module.Unavailable):
+        return None
+    detail = one_line(str(error).rstrip("."), 700)
+    return {"code": error.code, "status": error.status, "detail": detail, "request_id": None}
 
 
 def is_setup_error(error: BaseException) -> bool:
