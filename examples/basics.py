@@ -2,7 +2,7 @@
 
     python examples/basics.py
 
-Needs `pip install llama-herder`, and HERDER_URL and HERDER_API_KEY in the environment.
+Needs `pip install .` in a clone, and HERDER_URL and HERDER_API_KEY in the environment.
 """
 
 from __future__ import annotations

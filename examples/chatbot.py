@@ -4,7 +4,7 @@
     python examples/chatbot.py ws://127.0.0.1:8765 --name Llama
     python examples/room.py --join ann          # "Llama, what is a chatbot?" · "Llama, go to sleep"
 
-Needs `pip install 'llama-herder[examples]'`, and HERDER_URL and HERDER_API_KEY in the environment. It pays for what it
+Needs `pip install '.[examples]'`, and HERDER_URL and HERDER_API_KEY in the environment. It pays for what it
 says from that account: `--max-fee` bounds each answer.
 """
 

@@ -2,7 +2,7 @@
 
     python examples/gradio_chat.py --port 7860
 
-Needs `pip install 'llama-herder[ui]'` (gradio, some 50 packages), and HERDER_URL and HERDER_API_KEY in the
+Needs `pip install '.[ui]'` (gradio, some 50 packages), and HERDER_URL and HERDER_API_KEY in the
 environment. Whoever reaches the port talks on the key's account, so it is this machine's alone.
 """
 
@@ -108,4 +108,4 @@ if __name__ == "__main__":
     except OSError as error:  # the port is taken
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
-        sys.exit(f"error: {error.name} is missing: pip install 'llama-herder[ui]'")
+        sys.exit(f"error: {error.name} is missing: pip install '.[ui]'")

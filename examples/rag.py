@@ -4,7 +4,7 @@
     python examples/rag.py --docs notes/ "When is the meeting?"
 
 The passages are found by their words (BM25), on this machine, without a model. Needs `pip install
-'llama-herder[examples]'`, and HERDER_URL and HERDER_API_KEY in the environment.
+'.[examples]'`, and HERDER_URL and HERDER_API_KEY in the environment.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python examples/receive_webhooks.py --port 9000 --secret whsec_…
 
-Needs `pip install llama-herder` and nothing else. The herd must be allowed to reach it: one on this machine is, if it
+Needs `pip install .` in a clone and nothing else. The herd must be allowed to reach it: one on this machine is, if it
 was started with HERDER_WEBHOOK_ALLOW=127.0.0.0/8 and HERDER_WEBHOOK_PORTS=80,443,9000 (the whole list: it replaces 80
 and 443). docs/how-to/receive-webhooks.md goes through it step by step.
 """

@@ -6,7 +6,7 @@ Whoever connects sends `{"name": "ann", "text": "hello"}` and gets every message
 `{"id": 1795251615198, "name": "ann", "text": "hello"}`: first those it has missed, those after `?after=ID` of the
 address (none without it), then each as it comes. `python examples/room.py --join ann` is such a one.
 
-Needs `pip install 'llama-herder[examples]'`. The room is open to everybody who reaches its port: it listens on this
+Needs `pip install '.[examples]'`. The room is open to everybody who reaches its port: it listens on this
 machine alone, and keeps the last thousand messages in memory.
 """
 

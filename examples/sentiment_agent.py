@@ -7,7 +7,7 @@ Each round: what was said since the last one; one typed question to the herd; a 
 same to the room. The book is a file, and nothing but paper: a thousand credits of play money at a price that is always
 `PRICE`. Delete it to begin anew.
 
-Needs `pip install 'llama-herder[examples]'`, and HERDER_URL and HERDER_API_KEY in the environment.
+Needs `pip install '.[examples]'`, and HERDER_URL and HERDER_API_KEY in the environment.
 """
 
 from __future__ import annotations
