@@ -94,6 +94,6 @@ def _make_or_read(path: Path) -> bytes:
     secret = path.read_bytes().strip()
     if len(secret) < _SECRET_BYTES_MIN:
         raise SetupError(
-            f"{path} holds no key secret: restore it, or delete it (every key must then be made anew)"
+            f"{path} holds no key secret: restore it, or write another one there (every key must then be made anew)"
         )
     return secret

@@ -35,7 +35,7 @@ from herder.api.market import Market
 from herder.api.metrics import Metrics
 from herder.api.reading import only_known_of_get
 from herder.api.state import Herd
-from herder.apikeys import key_secret
+from herder.bootstrap import secret_of_herd
 from herder.broker import Broker, connect
 from herder.chains import chain_key
 from herder.clock import Clock
@@ -148,12 +148,12 @@ async def _herd(
     if broker is None:
         broker = await connect(settings, clock=clock)
         stack.push_async_callback(broker.close)
+    secret = await secret_of_herd(broker, settings)  # a herd that has lost it writes nothing
     await broker.set_prices(settings.set_prompt_fee, settings.fee_per_token)
     bell = await stack.enter_async_context(Doorbell(broker.redis))
     renderer, counter = Renderer(), Counter(broker.vocab)
     stack.push_async_callback(renderer.close)
     stack.push_async_callback(counter.close)
-    secret = key_secret(settings)
     return Herd(
         settings=settings,
         broker=broker,

@@ -39,6 +39,7 @@ COLLECT_S_MAX = 10  # then the next second's goes on
 ROUND = 50
 PAUSE_S = 0.01
 CHORE_S_MAX = 20
+END_S = 1.0  # from its limit on, in which a job ends by itself
 FEED_S_MAX = 0.8  # of each second
 TRIES_MAX = 5  # of one arq job: how many couriers may be stopped in the middle of it
 OUTAGE_S = 1.5  # of Redis, after which it is told
@@ -59,11 +60,10 @@ class Outage:
         self._since: float | None = None
         self._told = False
 
-    def failed(self, why: str) -> None:
-        """Something could not be done."""
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if not self._told and now - self._since >= OUTAGE_S:
+    def failed(self, why: str, since: float) -> None:
+        """Something could not be done, which was begun at `since` (monotonic, in s)."""
+        self._since = since if self._since is None else self._since
+        if not self._told and time.monotonic() - self._since >= OUTAGE_S:
             self._told = True
             _log.warning("the courier goes on later", why=why)
 
@@ -72,23 +72,29 @@ class Outage:
         self._since, self._told = None, False
 
 
-def outliving(job: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """The same, for arq: without Redis it is left to the next second, or to the lapse of what was claimed."""
+def outliving(job: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Awaitable[None]]:
+    """The same, for arq: without Redis it is left to the next second, or to the lapse of what was claimed.
+
+    So it is after `limit_s`, with a Redis that hangs: arq's own limit, END_S later, makes a traceback.
+    """
 
     @functools.wraps(job)
     async def tried(ctx: dict[str, Any], *arguments: Any) -> None:
         broker: Broker = ctx["broker"]
+        began = time.monotonic()
         try:
-            await broker.fetch(job(ctx, *arguments))
+            async with asyncio.timeout(limit_s):
+                await broker.fetch(job(ctx, *arguments))
         except Unavailable as error:
-            ctx["outage"].failed(str(error))
+            ctx["outage"].failed(str(error), began)
+        except TimeoutError:
+            ctx["outage"].failed(f"{job.__name__} was not done in {limit_s:.0f} s", began)
         else:
             ctx["outage"].over()
 
     return tried
 
 
-@outliving
 async def sweep(ctx: dict[str, Any]) -> None:
     """Requeue what lapsed; forget what is gone."""
     broker: Broker = ctx["broker"]
@@ -97,13 +103,11 @@ async def sweep(ctx: dict[str, Any]) -> None:
         _log.info("leases lapsed", lapsed=lapsed, quarantined=quarantined)
 
 
-@outliving
 async def feed(ctx: dict[str, Any]) -> None:
     """Batches go on where no herder feeds them: after a restart, or where a line was full."""
     await feed_round(Batches(ctx["broker"]), FEED_S_MAX)
 
 
-@outliving
 async def collect(ctx: dict[str, Any]) -> None:
     """Callbacks become deliveries, and attempts that are due become arq jobs, as long as there are any."""
     posting: Posting = ctx["posting"]
@@ -121,7 +125,6 @@ async def collect(ctx: dict[str, Any]) -> None:
                 return
 
 
-@outliving
 async def attempt(ctx: dict[str, Any], delivery: str, number: int) -> None:
     """Make one attempt to deliver a webhook; then there is room for another."""
     posting: Posting = ctx["posting"]
@@ -192,13 +195,8 @@ async def courier(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
         posting = Posting(broker, await stack.enter_async_context(Egress(policy)))
         worker = _worker(settings)
         claims = Claims(worker, posting, settings.redis_prefix)
-        worker.ctx |= {
-            "broker": broker,
-            "posting": posting,
-            "claims": claims,
-            "outage": Outage(),
-            "collecting": asyncio.Lock(),
-        }
+        worker.ctx |= {"broker": broker, "posting": posting, "claims": claims}
+        worker.ctx |= {"outage": Outage(), "collecting": asyncio.Lock()}
         running = asyncio.create_task(worker.async_run())
         try:
             yield running
@@ -214,20 +212,21 @@ def _worker(settings: Settings) -> Worker:
     seconds = set(range(60))
     chores = [
         cron(
-            cast("Any", chore),
+            cast("Any", outliving(chore, CHORE_S_MAX)),
             name=f"{prefix}:{chore.__name__}",
             second=seconds,
             keep_result=0,
-            timeout=CHORE_S_MAX,
+            timeout=CHORE_S_MAX + END_S,
             max_tries=TRIES_MAX,
         )
         for chore in (sweep, feed, collect)
     ]
+    attempt_s = (settings.webhook_timeout_ms + CLAIM_MARGIN_MS) / 1000
     making = func(
-        cast("Any", attempt),
+        cast("Any", outliving(attempt, attempt_s)),
         name=f"{prefix}:attempt",
         keep_result=0,
-        timeout=(settings.webhook_timeout_ms + CLAIM_MARGIN_MS) / 1000,
+        timeout=attempt_s + END_S,
         max_tries=TRIES_MAX,
     )
     return Worker(

@@ -92,15 +92,20 @@ class EmbeddedRedis:
         self._print_line = print_line or (lambda name, line: None)
         self._lock: TextIO | None = None
 
+    def take_folder(self) -> None:
+        """Make the folder, and keep other herds out of it until `stop`; again is no harm. Raises SetupError."""
+        if self._lock is None:
+            make_data_dir(self.data_dir)
+            self._lock = self._locked()
+
     async def start(self) -> str:
         """Start, wait until it answers, and return its URL.
 
         Raises SetupError when it does not answer, or when another herd has the folder.
         """
-        make_data_dir(self.data_dir)
-        command = server_command(self.data_dir)
-        self._lock = self._locked()
+        self.take_folder()
         try:
+            command = server_command(self.data_dir)
             await self._until_free()
             (self.data_dir / "redis.log").unlink(missing_ok=True)  # one start, one log
             env = {name: value for name, value in os.environ.items() if name in PASSED_ON}
@@ -127,6 +132,8 @@ class EmbeddedRedis:
             lock = (self.data_dir / "herd.lock").open("a", encoding="utf-8")
         except OSError as error:
             raise _unusable(self.data_dir, error) from error
+        with contextlib.suppress(OSError):  # another user's, which we may only write
+            os.fchmod(lock.fileno(), 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -9,6 +9,7 @@ import gc
 import logging
 import resource
 import socket
+import sys
 from types import FrameType
 from typing import Any
 
@@ -17,9 +18,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from herder import logs
 from herder.api.events import CONNECTION
-from herder.apikeys import key_secret
+from herder.apikeys import has_key_secret, key_secret
 from herder.app import create_app
-from herder.errors import SetupError
+from herder.errors import SetupError, Unavailable
 from herder.settings import Settings
 
 log = logs.get_logger(__name__)
@@ -28,6 +29,8 @@ log = logs.get_logger(__name__)
 STOP_S_MAX = 10
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+EXIT_AGAIN = 1  # as the courier's: another start may do better
+EXIT_BROKEN = 3  # as uvicorn's where it cannot listen: another start would do no better
 
 
 class Connection(HttpToolsProtocol):
@@ -42,14 +45,33 @@ class Connection(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn, except that a stop first ends long polls and streams, for which it would otherwise wait."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._life = contextlib.AsyncExitStack()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say once that it serves; uvicorn says it in five lines."""
-        await super().startup(sockets)
+        """Start the app and listen. Raises what the app raises, of which uvicorn makes a traceback and exit code 3.
+
+        Says once that it serves; uvicorn says it in five lines.
+        """
+        app: Any = self.config.app
+        async with contextlib.AsyncExitStack() as life:
+            await life.enter_async_context(app.router.lifespan_context(app))
+            await super().startup(sockets)
+            self._life = life.pop_all()
         if self.started:
             # What is there by now stays: no collection needs to look through it again, again and again.
             gc.collect()
             gc.freeze()
             log.info("serving", host=self.config.host, port=self.config.port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, answer what is under way, then stop the app."""
+        await super().shutdown(sockets)
+        try:
+            await self._life.aclose()
+        except Exception:
+            log.exception("the app did not stop in good order")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal to stop."""
@@ -72,7 +94,8 @@ def server(settings: Settings, app: Any = None) -> Server:
     for path in (settings.tls_cert, settings.tls_key):
         if path is not None and not path.is_file():
             raise SetupError(f"TLS: there is no file {path}")
-    key_secret(settings)  # one that cannot be used is said here, in a line, and not by the app as it starts
+    if has_key_secret(settings):  # only the app can tell whether one may be made
+        key_secret(settings)  # one that cannot be used is said even while Redis is away
     config = uvicorn.Config(
         app or create_app(settings),
         host=settings.host,
@@ -85,7 +108,7 @@ def server(settings: Settings, app: Any = None) -> Server:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        lifespan="on",
+        lifespan="off",  # the server above sees to it
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S_MAX,
@@ -94,13 +117,23 @@ def server(settings: Settings, app: Any = None) -> Server:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM. Raises SetupError where it cannot start."""
+    """Serve until SIGINT or SIGTERM. Raises SetupError where starting it again cannot help.
+
+    Exits with EXIT_AGAIN where it can: Redis is away. Whoever supervises starts it again.
+    """
     logs.configure(settings)
     _many_connections()
     running = server(settings)
-    running.run()
-    if not running.started:
-        raise SetupError("the herder did not start; the log above says why")
+    try:
+        running.run()
+    except SetupError:
+        raise
+    except Unavailable as error:
+        log.error("the API did not start", why=str(error))
+        sys.exit(EXIT_AGAIN)
+    except Exception:
+        log.exception("the API did not start")
+        sys.exit(EXIT_BROKEN)
 
 
 def _many_connections() -> None:

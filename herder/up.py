@@ -15,11 +15,10 @@ from typing import Any
 import httpx
 
 from herder import environment
-from herder.apikeys import key_secret
-from herder.bootstrap import FirstKeys, first_keys
+from herder.bootstrap import FirstKeys, first_keys, secret_of_herd
 from herder.broker import Broker, connect
 from herder.embedded import EmbeddedRedis, check_server
-from herder.errors import HerderError, SetupError
+from herder.errors import HerderError, SetupError, Unavailable
 from herder.ports import check_port, free_port, reachable
 from herder.settings import Settings, model_name
 from herder.supervisor import EXIT_FRESH, Child, Print, oom_kills, prefixed_printer
@@ -60,22 +59,26 @@ class Herd:
         """Start everything and wait until the herd can answer. Raises SetupError, with everything stopped again."""
         try:
             await self._start()
-        except BaseException:
+        except BaseException as error:
             await self.stop()
+            if isinstance(error, Unavailable):  # a Redis that went away meanwhile
+                raise SetupError(str(error)) from error
             raise
 
     async def _start(self) -> None:
+        if not self.settings.redis_url:
+            self._redis = EmbeddedRedis(self.settings.data_dir, self.print_line)
+            self._redis.take_folder()  # before the port: another herd in this folder is likely to have both
         check_port(self.settings.host, self.settings.port)
-        if self.settings.redis_url:
+        if self._redis is None:
             for warning in await check_server(self.settings.redis_url):
                 self.print_line("herd", f"WARNING: {warning}")
         else:
-            self._redis = EmbeddedRedis(self.settings.data_dir, self.print_line)
             url = await self._redis.start()
             self.settings = self.settings.model_copy(update={"redis_url": url})
             self.print_line("herd", f"Redis runs in {self.settings.data_dir.resolve()}")
-        key_secret(self.settings)  # one that cannot be used is said before anything else is started
         self.broker = await connect(self.settings)
+        await secret_of_herd(self.broker, self.settings)  # a lost one is said before anything else is started
         self.children = [self._child("api", "serve"), self._child("courier", "courier"), *self._workers()]
         for child in self.children:
             child.start()
@@ -291,7 +294,7 @@ def announce(herd: Herd) -> None:
         say(f"  admin key   {herd.keys.admin_key}")
         say(f"  demo key    {herd.keys.demo_key}   (account demo, {herd.settings.demo_credits} credits)")
         say("")
-        say("In another terminal:")
+        say("In another terminal, after `source .venv/bin/activate` in the repository:")
         say(f"  export HERDER_URL={herd.url} HERDER_API_KEY={herd.keys.demo_key}")
         say('  herder run "What is a chatbot?" --tokens 40')
         say("")

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
 
 from herder import serve
+from herder.apikeys import key_secret
+from herder.app import create_app
+from herder.broker import connect
 from herder.errors import SetupError
+from herder.ledger import Ledger
 from herder.serve import server
 from herder.settings import Settings
 from tests.integration.api import STATS, WORKER
@@ -76,6 +82,27 @@ def test_settings_that_cannot_work_stop_the_start(
 ) -> None:
     with pytest.raises(SetupError, match=says):
         server(settings.model_copy(update=changes))
+
+
+async def test_an_app_whose_herd_has_lost_its_key_secret_writes_nothing(settings: Settings) -> None:
+    broker = await connect(settings)
+    try:
+        async with create_app(settings).router.lifespan_context(FastAPI()):
+            (settings.data_dir / "key-secret").unlink()  # no account yet: it was made, and may be made again
+        async with create_app(settings).router.lifespan_context(FastAPI()):
+            secret = key_secret(settings)
+        await Ledger(broker, secret).create_account("ann")
+        lost = settings.model_copy(update={"data_dir": settings.data_dir / "other", "fee_per_token": 7})
+        with pytest.raises(SetupError, match="put key-secret back there"):
+            async with create_app(lost).router.lifespan_context(FastAPI()):
+                pass
+        assert not lost.data_dir.exists()
+        assert (await broker.prices()).fee_per_token == settings.fee_per_token != 7
+        given = lost.model_copy(update={"key_secret": SecretStr(secret.decode())})
+        async with create_app(given).router.lifespan_context(FastAPI()):
+            assert (await broker.prices()).fee_per_token == 7
+    finally:
+        await broker.close()
 
 
 def test_a_system_that_refuses_more_descriptors_does_not_stop_the_start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,24 @@ async def test_a_second_herd_in_the_same_folder_is_refused(tmp_path: Path) -> No
         await first.stop()
     await first.stop()  # twice does no harm
     assert not await embedded.answers(url)
+
+
+async def test_the_lock_of_a_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    lock = tmp_path / "herd.lock"
+    lock.touch()
+    lock.chmod(0o644)  # as earlier versions have left it
+    server = EmbeddedRedis(tmp_path)
+    server.take_folder()
+    server.take_folder()  # twice does no harm
+    try:
+        assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+        with pytest.raises(SetupError, match="a herd already runs"):
+            EmbeddedRedis(tmp_path).take_folder()
+    finally:
+        await server.stop()
+    other = EmbeddedRedis(tmp_path)
+    other.take_folder()
+    await other.stop()
 
 
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path, settings: Settings) -> None:
