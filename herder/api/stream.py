@@ -158,8 +158,7 @@ class Stream:
 
     async def _look(self) -> _Page | None:
         """Read on in the log; None where Redis is away."""
-        broker, record, over = self._around.broker, None, False
-        eta_ms: int | None = 0  # of a job that was in line, and has begun since
+        broker, record, eta_ms, over = self._around.broker, None, None, False
         try:
             limit = PAGE if self._place >= self._known else PAGE_AGAIN
             events = await broker.events(self.job_id, after=self._after, limit=limit)
@@ -170,9 +169,11 @@ class Stream:
                 # Its end may be behind the reader's own place, and have rung before anybody listened.
                 now = await broker.job(self.job_id)
                 over = now is None or now.status not in LIVE
-            elif last is EventKind.QUEUED:
+            if any(event.kind is EventKind.QUEUED for event in events):
+                # Nobody is before a job that was in line and has begun since.
+                ahead = int(events[-1].fields["position"]) if last is EventKind.QUEUED else 0
                 state = await self._around.market.state(self.model)
-                eta_ms = state.eta_ms(int(events[-1].fields["position"])) if state else None
+                eta_ms = state.eta_ms(ahead) if state else None
         except RedisUnavailable:
             return None
         return _Page(events, record, eta_ms, last=len(events) < limit, over=over)

@@ -99,7 +99,7 @@ async def broken_http(arena: Arena) -> None:
     for name, sent in {
         "noise": bytes(range(256)) * 20,
         "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 50,
-        "no host": b"GET / HTTP/1.1\r\n\r\n",
+        "no host": b"GET /nothing HTTP/1.1\r\n\r\n",
         "two lengths": head + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n" + body,
         "length and chunks": head
         + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"

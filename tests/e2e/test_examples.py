@@ -280,4 +280,4 @@ def test_without_gradio_it_says_what_to_install(up: Up, tmp_path: Path) -> None:
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
-    assert (done.returncode, done.stderr) == (1, "error: gradio is missing: pip install 'llama-herder[ui]'\n")
+    assert (done.returncode, done.stderr) == (1, "error: gradio is missing: pip install '.[ui]'\n")
