@@ -27,6 +27,7 @@ CROWDED_TURN_S = 1.0
 IDLE_S = 5.0
 LEAVE_S_MAX = 600.0
 TELL_S = 5.0
+LOOK_S = 0.02
 
 log = logging.getLogger("llama_herder")
 
@@ -151,8 +152,13 @@ class Callbacks:
         left_behind(left)
 
     def _drained(self, limit_s: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._open, max(0.0, limit_s))
+        # Not a wait for the condition: where Ctrl-C comes in the middle of one, its lock may be nobody's.
+        deadline = time.monotonic() + limit_s
+        while self._open:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_S)
+        return True
 
     def _work(self) -> None:
         try:
