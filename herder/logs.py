@@ -55,7 +55,7 @@ def configure(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Each of these says at `info` what our own lines say better.
-    for name in ("httpx", "httpcore", "uvicorn", "uvicorn.access", "arq.worker", "asyncio"):
+    for name in ("httpx", "httpx2", "httpcore", "uvicorn", "uvicorn.access", "arq.worker", "asyncio"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 

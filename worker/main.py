@@ -27,7 +27,6 @@ from worker.cards import check_template, model_card, template_for, vocabulary
 from worker.digests import read_allowed
 from worker.engine import Engine, ModelUnusable
 from worker.fake import FakeEngine
-from worker.fetch import fetched
 from worker.flags import parser, settings_under
 from worker.gguf import Header
 from worker.leases import Leases, RedisGone
@@ -140,7 +139,7 @@ def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
             sandbox.enter(sandbox.tcp_port(settings.redis_url))
         engine = FakeEngine(slots=settings.slots, context=settings.ctx or 4096, step_ms=plan.fake_step_ms)
         return engine, None
-    find = models.locate_apart if settings.sandbox else fetched
+    find = models.locate_apart if settings.sandbox else models.locate
     if spec.source.startswith("hf:"):  # may take long, and is tried several times before it is given up
         log.info("fetching the model, unless it is here", model=spec.source)
     path = find(spec, settings.data_dir)

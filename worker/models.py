@@ -21,6 +21,7 @@ from worker.gguf import BadGguf, Header, read_header
 from worker.tuning import Wanted, to_text
 
 BUILT_IN = "herd-tiny"
+HUB = "https://huggingface.co"
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
 PROBE_S = 600.0
 FETCH_S = 86_400.0
@@ -87,6 +88,8 @@ def _download(source: str, folder: Path) -> Path:
     match = re.match(r"^hf:([^/]+/[^/]+)/(.+\.gguf)$", source)
     if match is None or ".." in source:
         raise ModelUnusable(f"{source}: write it as hf:owner/repo/file.gguf")
+    # It prints each try of its own accord, and hands it to our log besides; read when it is imported.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     # Slow to import, and only needed here.
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -99,8 +102,11 @@ def _download(source: str, folder: Path) -> Path:
             )
         )
     except LocalEntryNotFoundError as error:
+        # It says, in three sentences for every reason, that the hub gave nothing: the reason is behind it.
+        why = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ModelUnusable(
-            f"{source}: the download did not come off ({_first_line(error)}); try again"
+            f"{source}: cannot be downloaded from {endpoint or HUB} just now ({_first_line(why).rstrip('.')}); "
+            "try again later, or name a .gguf file that is here"
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise ModelUnusable(
