@@ -12,7 +12,7 @@ import time
 
 from benchmarks.callers import Answer, Ask, Asked, of_ring, words
 from benchmarks.report import Report, percentile
-from benchmarks.servers import Server, in_turns, llama_server, new_account, ring
+from benchmarks.servers import Server, new_account, side_by_side
 
 SLOTS = 4
 CONTEXT = 256
@@ -27,15 +27,12 @@ ALONE = 5
 
 async def run(report: Report, rounds: int) -> None:
     """Labels: `p95_wait` (÷ (2 × solo wait + one job)), `p95_wait_unpaced` (llama-server's), both in seconds too."""
-    with ring(SLOTS, CONTEXT) as ours, llama_server(SLOTS, CONTEXT, ()) as theirs:
-        for server in (ours, theirs):
-            await server.ask(Asked(TOKENS, words(ASKED_WORDS, "warm up")))
-            report.note(server.command)
-        for number in range(rounds):
-            for server, name in in_turns(number, ours, theirs):
-                wait_s, allowed_s = await _round(server, number)
-                report.add("p95_wait" if name == "ring" else "p95_wait_unpaced", wait_s / allowed_s)
-                report.add(f"{name}_p95_wait_s", wait_s)
+    warm_up = Asked(TOKENS, words(ASKED_WORDS, "warm up"))
+    async with side_by_side(report, SLOTS, CONTEXT, warm_up, rounds) as in_turns:
+        for number, server, name in in_turns:
+            wait_s, allowed_s = await _round(server, number)
+            report.add("p95_wait" if name == "ring" else "p95_wait_unpaced", wait_s / allowed_s)
+            report.add(f"{name}_p95_wait_s", wait_s)
     report.note(
         f"{HEAVY} accounts with {PILE} prompts each, {NEWCOMERS} newcomers with one, {SLOTS} slots; {ASKED_WORDS} words"
         f" in, {TOKENS} tokens out; a wait ends with the first token"

@@ -16,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import httpx
 
-from benchmarks.callers import Ask, of_llama_server, of_ring
+from benchmarks.callers import Ask, Asked, of_llama_server, of_ring
 from benchmarks.models import model
 from benchmarks.peers import program
 from benchmarks.report import Report
@@ -118,6 +118,21 @@ async def new_account(server: Server) -> str:
         (await client.post(accounts, json={"id": name, "credits": CREDITS})).raise_for_status()
         key = (await client.post(f"{accounts}/{name}/keys", json={})).raise_for_status().json()
         return str(key["key"])
+
+
+@contextlib.asynccontextmanager
+async def side_by_side(
+    report: Report, slots: int, context: int, warm_up: Asked, rounds: int
+) -> AsyncIterator[list[tuple[int, Server, str]]]:
+    """Both servers, warmed up and noted: (number, server, what its labels begin with) of so many rounds, in turns.
+
+    llama-server has no settings of its own: for what does not depend on them.
+    """
+    with ring(slots, context) as ours, llama_server(slots, context, ()) as theirs:
+        for server in (ours, theirs):
+            await server.ask(warm_up)
+            report.note(server.command)
+        yield [(number, *side) for number in range(rounds) for side in in_turns(number, ours, theirs)]
 
 
 def in_turns(number: int, ours: Server, theirs: Server) -> list[tuple[Server, str]]:
