@@ -13,7 +13,6 @@ import os
 import secrets
 import shlex
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from benchmarks.callers import Ask, Asked, of_llama_server, of_ring
 from benchmarks.models import model
 from benchmarks.peers import program
 from benchmarks.report import Report
+from herder.environment import cores
 from herder.ports import free_port
 from herder.settings import OnOff
 from tests.e2e.herd import herd
@@ -34,11 +34,13 @@ from tests.e2e.herd import herd
 MODEL = os.environ.get("BENCH_MODEL", "100m")
 GPU_LAYERS = int(os.environ.get("BENCH_GPU_LAYERS", "0"))
 KV_UNIFIED = cast("OnOff", os.environ.get("BENCH_KV_UNIFIED", "auto"))
-CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-THREADS = int(os.environ.get("BENCH_THREADS") or CORES)
+THREADS = int(os.environ.get("BENCH_THREADS") or cores())
 CLIENTS = tuple(map(int, os.environ.get("BENCH_CLIENTS", "1,4,16").split(",")))
-# Both sides inherit it; spinning threads would fight over the cores with everything else that runs here.
-OMP = os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Both sides inherit it, and it is what a worker chooses by itself; see docs/decisions/0013-spin.md.
+OMP = " ".join(
+    f"{name}={os.environ.setdefault(name, value)}"
+    for name, value in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "1000"))
+)
 START_S = 300.0
 CREDITS = 10**12
 NAME = "bench"
@@ -74,7 +76,7 @@ def ring(slots: int, context: int, *options: str, **settings: object) -> Iterato
         shown = ours | {"model": model(MODEL).name}
         told = " ".join(f"{name.upper()}={value}" for name, value in shown.items())
         port = httpx.URL(up.url).port or 0
-        command = f"OMP_WAIT_POLICY={OMP} herder up {' '.join(options)} ({told})"
+        command = f"{OMP} herder up {' '.join(options)} ({told})"
         yield Server(of_ring(port, up.keys["demo"]), port, up.pid, command, up.keys["admin"])
 
 
@@ -97,9 +99,7 @@ def llama_server(slots: int, context: int, options: Sequence[str]) -> Iterator[S
         try:
             _until_healthy(port, process, log)
             shown = shlex.join(["llama-server", "--model", model(MODEL).name, *command[7:]])
-            yield Server(
-                of_llama_server(port, cache_prompt=True), port, process.pid, f"OMP_WAIT_POLICY={OMP} {shown}"
-            )
+            yield Server(of_llama_server(port, cache_prompt=True), port, process.pid, f"{OMP} {shown}")
         finally:
             process.terminate()
             try:

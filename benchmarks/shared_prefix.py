@@ -11,7 +11,8 @@ from itertools import pairwise
 
 from benchmarks.callers import Answer, Asked, closed_loops, of_ring, tokens_per_s, words
 from benchmarks.report import Report
-from benchmarks.servers import CORES, KV_UNIFIED, Server, best, in_turns, llama_server, new_account, ring
+from benchmarks.servers import KV_UNIFIED, Server, best, in_turns, llama_server, new_account, ring
+from herder.environment import cores
 
 CLIENTS = 16
 REQUESTS = 64
@@ -81,7 +82,7 @@ async def _round(server: Server, seed: object, *, requests: int = 0) -> tuple[fl
 
 async def _chats(report: Report, rounds: int) -> None:
     """Every user has an account, so that nobody begins where another's chat is."""
-    threads = max(1, CORES // WORKERS)
+    threads = max(1, cores() // WORKERS)
     with ring(CHAT_SLOTS, CHAT_CONTEXT, "--workers", str(WORKERS), threads=threads) as server:
         for number in range(rounds):
             keys = await asyncio.gather(*(new_account(server) for _ in range(USERS)))

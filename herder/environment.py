@@ -11,7 +11,7 @@ from herder.settings import Settings
 from herder.sources import as_environment
 
 _PASSED_ON = (
-    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "NO_COLOR", "HF_", "SSL_", "OMP_",
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "NO_COLOR", "HF_", "SSL_", "OMP_", "GOMP_",
     "CUDA_", "HIP_", "ROCR_", "VK_", "GGML_",
 )  # fmt: skip
 
@@ -20,12 +20,20 @@ def of_child(settings: Settings, workers: int) -> dict[str, str]:
     """The environment of a child: every setting as it is in force here, whatever its source was."""
     found = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
     if not settings.threads:
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        settings = settings.model_copy(update={"threads": max(1, cores // max(1, workers))})
+        settings = settings.model_copy(update={"threads": max(1, cores() // max(1, workers))})
+    if settings.threads * workers > cores():
+        found.setdefault(
+            "GOMP_SPINCOUNT", "0"
+        )  # a thread that spins would keep the one it waits for from its core
     for name, value in settings:
         if value is not None:
             found[f"HERDER_{name.upper()}"] = as_environment(value)
     return found | {"PYTHONUNBUFFERED": "1"}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def of_worker(child: dict[str, str], gpu: str) -> dict[str, str]:

@@ -11,9 +11,11 @@ import os
 from collections import deque
 from pathlib import Path
 
-# Read by OpenMP once, when the library loads: threads that spin while they wait cost a factor of three where cores
-# are shared.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Read by OpenMP once, when the library loads. Threads that spin for as long as they wait cost a factor of three where
+# cores are shared; threads that never do are woken for each of the hundreds of parts of a step, which can take longer
+# than the part. So each spins for some 20 µs first; see docs/decisions/0013-spin.md.
+if os.environ.setdefault("OMP_WAIT_POLICY", "passive").lower() == "passive":
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Before it aborts, ggml forks a debugger and waits for it; where two threads fail at once, the two forks wait for each
 # other, and a process that should have died hangs.
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")

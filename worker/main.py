@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -152,7 +153,10 @@ def open_engine(plan: Plan) -> tuple[Engine, Header | None]:
     from worker.llama import LlamaEngine
 
     engine_of = LlamaEngine(Path(path), **wanted.arguments)
-    engine_of.warm()
+    # In a thread that ends: OpenMP keeps helpers for each thread that has computed, and where there are more of them in
+    # a process than cores, none spins any more before it sleeps.
+    with ThreadPoolExecutor(1) as once:
+        once.submit(engine_of.warm).result()
     return engine_of, header
 
 

@@ -243,6 +243,26 @@ async def test_an_idle_worker_sends_at_most_two_commands_a_second(settings: Sett
     assert 1 <= sent.total() <= 2 * seconds, sent
 
 
+WARMED_UP = """
+import os, time
+import numpy  # has a thread of its own
+from worker.main import open_engine, read_plan
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+before = threads()
+open_engine(read_plan(["--model", "herd-tiny", "--threads", "3", "--redis-url", "unix:///none"]))
+while threads() > before:  # they are told to end, and take a moment
+    time.sleep(0.01)
+"""
+
+
+def test_warming_up_leaves_no_thread_of_openmp_s() -> None:
+    # Helpers of a second thread that has computed would keep the engine's own from spinning.
+    subprocess.run([sys.executable, "-c", WARMED_UP], check=True, timeout=50)
+
+
 def test_without_redis_the_exit_code_says_so() -> None:
     flags = ["--engine", "fake", "--redis-url", "unix:///nowhere/redis.sock"]
     child = subprocess.run(

@@ -69,6 +69,18 @@ def test_a_child_s_environment_keeps_what_the_drivers_read(monkeypatch: pytest.M
         check_gpus(("0", "2"))
 
 
+def test_threads_that_share_cores_do_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setattr("herder.environment.cores", lambda: 4)
+    found = [
+        of_child(Settings(threads=threads), workers) for threads, workers in ((0, 4), (2, 2), (2, 3), (0, 5))
+    ]
+    assert [child["HERDER_THREADS"] for child in found] == ["1", "2", "2", "1"]
+    assert [child.get("GOMP_SPINCOUNT") for child in found] == [None, None, "0", "0"]
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert of_child(Settings(threads=2), 3)["GOMP_SPINCOUNT"] == "7"
+
+
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
