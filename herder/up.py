@@ -162,7 +162,7 @@ class Herd:
             if not current["model"]:
                 current["model"] = await Waiting(broker).inherited(current["id"])
             if taken:
-                self.print_line(name, f"jobs back in line: {taken}")
+                self.print_line(name, f"jobs taken back: {taken}")
             return was_at_work
 
         async def ended_by_itself(code: int) -> bool:

@@ -46,14 +46,16 @@ def parser() -> argparse.ArgumentParser:
 
 def _of_llama(p: argparse.ArgumentParser) -> None:
     """How llama.cpp is to work."""
-    p.add_argument("--threads", type=int, help="threads; 0: every core")
+    p.add_argument("--threads", type=int, help="threads; 0: every core, other workers or not")
     p.add_argument("--threads-prompt", type=int, help="threads for steps that read prompts; 0: the same")
     p.add_argument("--batch-tokens", type=int, help="most tokens of one step")
     p.add_argument("--ubatch-tokens", type=int, help="tokens of a step that are computed at once")
     p.add_argument("--flash-attention", help="auto, on or off")
     p.add_argument("--kv-type-k", help="type of the keys in the KV cache: f16, q8_0, q4_0, …")
     p.add_argument("--kv-type-v", help="type of the values in it")
-    p.add_argument("--kv-unified", help="one KV cache for all slots (auto, on), or a part for each (off)")
+    p.add_argument(
+        "--kv-unified", help="one KV cache for all slots (on), a part for each (off); auto: one for up to 4"
+    )
     p.add_argument("--gpu-layers", type=int, help="layers on the GPU; -1: all")
     p.add_argument("--gpu", help="the GPU of this worker; 0+1: both")
     p.add_argument("--split-mode", help="how several GPUs share the model: layer, row or none")
