@@ -244,7 +244,7 @@ async def test_an_idle_worker_sends_at_most_two_commands_a_second(settings: Sett
 
 
 WARMED_UP = """
-import os, time
+import os
 import numpy  # has a thread of its own
 from worker.main import open_engine, read_plan
 
@@ -254,7 +254,7 @@ def threads():
 before = threads()
 open_engine(read_plan(["--model", "herd-tiny", "--threads", "3", "--redis-url", "unix:///none"]))
 while threads() > before:  # they are told to end, and take a moment
-    time.sleep(0.01)
+    os.sched_yield()
 """
 
 
