@@ -13,7 +13,7 @@ from pathlib import Path
 
 # Read by OpenMP once, when the library loads. Threads that spin for as long as they wait cost a factor of three where
 # cores are shared; threads that never do are woken for each of the hundreds of parts of a step, which can take longer
-# than the part. So each spins for some 20 µs first; see docs/decisions/0013-spin.md.
+# than the part. So each looks a thousand times first; see docs/decisions/0013-spin.md.
 if os.environ.setdefault("OMP_WAIT_POLICY", "passive").lower() == "passive":
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Before it aborts, ggml forks a debugger and waits for it; where two threads fail at once, the two forks wait for each
