@@ -36,7 +36,8 @@ class Brief:
     """What a worker reads of a job: the rendered text, and how it is to be answered.
 
     `n` answers are wanted; `schema` is the JSON schema (JSON text) that each must fit; `share_prefix` allows other
-    accounts, if they allow it too, to begin where this prompt's KV cells end.
+    accounts, if they allow it too, to begin where this prompt's KV cells end. Without `cache_prompt` nothing of the
+    prompt comes from the cache; what is `repeatable` is computed in the same way each time that it is alone.
     """
 
     prompt: str
@@ -45,6 +46,8 @@ class Brief:
     n: int = 1
     schema: str | None = None
     share_prefix: bool = False
+    cache_prompt: bool = True
+    repeatable: bool = False
 
     def as_json(self) -> str:
         """The form in which it waits in Redis; what is at its default is left out."""

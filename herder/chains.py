@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
+from herder.brief import Brief
+
 BLOCK_BYTES = 256
 """Beginnings are whole blocks; a prompt shorter than one has an empty chain, and costs nothing anywhere."""
 DIGEST_BYTES = 6  # two alike by chance would cost a moment, not an answer
@@ -17,6 +19,11 @@ KEY_BYTES = 32
 def chain_key(secret: bytes) -> bytes:
     """The key of the hashes, made of the herd's secret: what stands in Redis says nothing of any prompt."""
     return hashlib.blake2b(b"chains of prompts", key=hashlib.sha256(secret).digest()).digest()[:KEY_BYTES]
+
+
+def chain_for(brief: Brief, key: bytes, account: str) -> tuple[str, ...]:
+    """The chain of a job's prompt; empty where nothing of it is to come from a cache."""
+    return chain_of(key, account, brief.prompt, shared=brief.share_prefix) if brief.cache_prompt else ()
 
 
 def chain_of(key: bytes, account: str, text: str, *, shared: bool) -> tuple[str, ...]:

@@ -68,11 +68,14 @@ class PrefillPace:
         self._largest = FIRST_BUDGET
         self._squeeze = 1
 
-    def budget(self, decoding: int) -> int:
-        """Prefill tokens for a step in which `decoding` sequences each wait for their next token."""
+    def budget(self, decoding: int, *, fixed: bool = False) -> int:
+        """Prefill tokens for a step in which `decoding` sequences each wait for their next token.
+
+        `fixed`: whatever has been measured, as many as where nothing has.
+        """
         room = self._batch_tokens - decoding
         tokens = FIRST_BUDGET
-        if self._time.token_ms:
+        if self._time.token_ms and not fixed:
             # The more callers are reading along, the less of their time one long prompt may take.
             target_ms = self._target_ms * (1 - READERS_SHARE * decoding / self._slots)
             spare_ms = max(0.0, target_ms - self._time.without_prompts(decoding))

@@ -56,8 +56,17 @@ class Prefixes:
     # --- find --------------------------------------------------------------------------------------------
 
     def find(self, sequence: Sequence) -> tuple[Source, Leader | None]:
-        """Where the prompt may begin now, and the job that is computing a longer part of it, if there is one."""
-        return find(sequence, self._live, self._kept) if self._reuse else (NOTHING, None)
+        """Where the prompt may begin now, and the job that is computing a longer part of it, if there is one.
+
+        One that is to repeat itself begins alone, or with what its own other answers have.
+        """
+        if not self._reuse:
+            return NOTHING, None
+        own = {slot: live for slot, live in self._live.items() if live[0].key == sequence.key}
+        brief = sequence.lease.brief
+        if brief.cache_prompt and not (brief.repeatable and len(own) == len(self._live)):
+            return find(sequence, self._live, self._kept)
+        return find(sequence, own, {})
 
     # --- begin and end -----------------------------------------------------------------------------------
 
@@ -71,6 +80,8 @@ class Prefixes:
         needed = sequence.reserved - source.length
         if not self._shares:
             return self._begin_apart(sequence, source)
+        if sequence.lease.brief.repeatable and not self._live:
+            self.clear()  # where its cells lie is seen in the last bits of its logits
         if not self._empty_slot(source):
             # Where no slot is to spare, that of the source is.
             return source.length > 0 and not self.copies and self.begin(sequence, NOTHING)
@@ -188,6 +199,11 @@ class Prefixes:
         if slot is not None:
             self._let_go(slot, 0)
         return slot is not None
+
+    def clear(self) -> None:
+        """Drop all that is kept; nothing is live."""
+        for slot in list(self._kept):
+            self._drop(slot)
 
     def _worth(self, slot: int) -> float:
         """What is lost with a slot: tokens to compute again, times how likely that is."""

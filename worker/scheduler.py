@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from worker.engine import Drawn, EngineFacts, Opening, Row, Step
 from worker.pace import PrefillPace, Speed
 from worker.prefix import Prefixes
-from worker.sequence import ENGINE_ERROR, Key, Sequence, chances_of
+from worker.sequence import ENGINE_ERROR, Key, Sequence, chances_of, repeatable
 
 REFUSALS_MAX = 16
 """Steps in a row that the KV cache may refuse before the youngest sequence is given up."""
@@ -127,7 +127,7 @@ class Scheduler:
         self._start_waiting()
         running = [(s.slot, s) for s in self._held if s.slot is not None]
         rows = [Row(slot, s.done, (s.tokens[-1],), sample=True) for slot, s in running if s.decoding]
-        budget = self._pace.budget(len(rows))
+        budget = self._pace.budget(len(rows), fixed=repeatable([s for _, s in running]))
         for slot, sequence in running:
             if sequence.decoding or budget <= 0:
                 continue
@@ -286,8 +286,7 @@ class Scheduler:
             if sequence.slot is not None:
                 self.prefixes.end(sequence, intact=sequence.sound)
         if self._unclean and not any(s.slot is not None for s in self._held):
-            while self.prefixes.give_way():
-                pass
+            self.prefixes.clear()
             self._unclean = False
             self._suspects.clear()
 

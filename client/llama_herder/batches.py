@@ -25,6 +25,7 @@ class BatchItem(Sampling, Chatting, Form, total=False):
     model: str
     tokens: int
     share_prefix: bool
+    cache_prompt: bool
     multiplier: float
     stop: str | Sequence[str]
     metadata: Mapping[str, str]

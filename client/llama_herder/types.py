@@ -51,6 +51,7 @@ class Untyped(Bid, Sampling, Chatting, total=False):
     """Everything a job can have beside its prompt, its tokens and its form."""
 
     share_prefix: bool
+    cache_prompt: bool | None
     stop: str | Sequence[str]
     metadata: Mapping[str, str] | None
     webhook_url: str | None

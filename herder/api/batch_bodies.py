@@ -18,7 +18,8 @@ from herder.api.strict import Text, at
 CUSTOM_ID_CHARS_MAX = 256
 # Options that each item takes over where it has none of its own.
 INHERITED = (
-    "tokens", "model", *CHAT_INHERITED, "multiplier", "stop", "share_prefix", *FORM_FIELDS, *SAMPLING_FIELDS,
+    "tokens", "model", *CHAT_INHERITED, "multiplier", "stop", "share_prefix", "cache_prompt", *FORM_FIELDS,
+    *SAMPLING_FIELDS,
 )  # fmt: skip
 # What belongs to the whole batch and not to an item.
 BATCH_ONLY = ("fee", "max_fee", "charge", "webhook_url", "webhook_per_item")

@@ -21,7 +21,7 @@ from herder.api.purchase import PRICE_TRIES, SEND_PAUSE_S, SEND_TRIES, bought_wi
 from herder.api.state import Herd
 from herder.apikeys import ALPHABET
 from herder.batches import Batches, Charge, Item, PricesChanged, StoreLost
-from herder.chains import chain_of
+from herder.chains import chain_for
 from herder.errors import (
     AccountSuspended,
     InsufficientFunds,
@@ -198,7 +198,7 @@ class _Sale:
         for index in range(start, end):
             item = self._items[index]
             brief = item.brief
-            chain = chain_of(self._herd.chain_key, self._key.account, brief.prompt, shared=brief.share_prefix)
+            chain = chain_for(brief, self._herd.chain_key, self._key.account)
             yield item.priced(bill.sales[index], bill.fee(index), doubling_ms, webhook, chain)
 
     def _charge(self, prices: Prices, bill: Bill, total: int) -> Charge:

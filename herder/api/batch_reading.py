@@ -42,7 +42,7 @@ _NUMBERS = (
     "multiplier", "temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "frequency_penalty",
     "presence_penalty",
 )  # fmt: skip
-_BOOLS = ("raw", "webhook_per_item", "ignore_eos", "share_prefix")
+_BOOLS = ("raw", "webhook_per_item", "ignore_eos", "share_prefix", "cache_prompt")
 _OBJECTS = ("metadata", "logit_bias", "output_type", "response_format")
 _TEXTS = ("model", "charge", "webhook_url", "system", "template")
 

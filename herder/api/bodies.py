@@ -89,6 +89,11 @@ class Offer(SamplingOptions, ChatOptions, FormOptions):
         False,
         description="accounts that say so may begin their prompts with what the others' have left in the cache",
     )
+    cache_prompt: bool | None = Field(
+        None,
+        description="true: the prompt may begin with what the cache has; false: it never does; where neither is said "
+        "and there is a `seed`, it does not on a worker with nothing else to do, so that the text repeats exactly",
+    )
     metadata: dict[
         Annotated[Text, Field(min_length=1, max_length=METADATA_KEY_CHARS_MAX)],
         Annotated[Text, Field(max_length=METADATA_VALUE_BYTES_MAX)],

@@ -16,7 +16,7 @@ from herder.api.offers import Sale, Wish, sale
 from herder.api.state import Herd
 from herder.apikeys import ALPHABET
 from herder.brief import Brief
-from herder.chains import chain_of
+from herder.chains import chain_for
 from herder.errors import ContextExceeded, InvalidRequest, NoWorker, UnknownModel
 from herder.pricing import MILLI, Prices
 from herder.prompts import Chat, bounds, kv_estimate, without_doubled_bos
@@ -182,7 +182,7 @@ def ask_of(
         offered=sold.offered,
         price_version=prices.version,
         kv_tokens=prompt.kv_tokens,
-        chain=chain_of(chain_key, key.account, brief.prompt, shared=brief.share_prefix),
+        chain=chain_for(brief, chain_key, key.account),
         metadata=body.metadata,
         # An answer in a form has no room for reasoning.
         marks=prompt.marks if brief.schema is None else None,
@@ -198,7 +198,16 @@ def ask_of(
 def brief_for(body: Offer, text: str, schema: str | None) -> Brief:
     """What the worker reads, with (where none was given) a seed of its own."""
     sampling = body.sampling()
-    return Brief(text, body.stops, sampling, n=body.n, schema=schema, share_prefix=body.share_prefix)
+    return Brief(
+        text,
+        body.stops,
+        sampling,
+        n=body.n,
+        schema=schema,
+        share_prefix=body.share_prefix,
+        cache_prompt=body.cache_prompt is not False,
+        repeatable=body.seed is not None if body.cache_prompt is None else not body.cache_prompt,
+    )
 
 
 def new_job_id() -> str:

@@ -49,6 +49,25 @@ def test_a_seed_repeats_and_answers_have_their_own_chance(up: Up) -> None:
     closed_books(up, [job.id])
 
 
+def test_a_seed_repeats_a_long_prompt_whatever_came_between(up: Up) -> None:
+    long = "Once a shepherd asked his llama what a basket of wool would cost in the village. " * 4
+    with up.client() as herder:
+        texts, cached = set(), []
+        for number in range(4):
+            job = herder.run(long, tokens=60, temperature=1.5, seed=7, ignore_eos=True, timeout=60)
+            texts.add(job.text)
+            assert job.result is not None
+            cached.append(job.result.cached_tokens)
+            herder.run(f"{number} {long}", tokens=20 + number, timeout=60)
+        assert len(texts) == 1
+        assert cached == [0] * 4
+        # The cache is there for who prefers it.
+        job = herder.run(long, tokens=5, seed=7, cache_prompt=True, timeout=60)
+        assert job.result is not None
+        assert job.result.cached_tokens
+    closed_books(up, [job.id])
+
+
 def test_chances_are_those_of_the_model(up: Up) -> None:
     with up.client() as herder:
         job = herder.run(QUESTION, tokens=20, logprobs=20, timeout=60)

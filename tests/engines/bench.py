@@ -108,6 +108,7 @@ class Driver:
         self.engine = engine
         self.scheduler = Scheduler(engine.facts)
         self.answers: dict[str, Answer] = {}
+        self.step_ms = 5.0
         # What an earlier driver has left in the cache is not this scheduler's.
         self._clean = tuple((slot, 0) for slot in range(engine.facts.sequences))
 
@@ -127,7 +128,9 @@ class Driver:
         whole = replace(step, trims=self._clean + step.trims)
         self._clean = ()
         sampled = self.engine.step(whole)
-        for sequence in self.scheduler.apply(step, sampled, 5.0, self.engine.piece, self.engine.ends):
+        for sequence in self.scheduler.apply(
+            step, sampled, self.step_ms, self.engine.piece, self.engine.ends
+        ):
             slot = sequence.slot
             assert slot is not None
             answer = self.answers[sequence.lease.job_id]

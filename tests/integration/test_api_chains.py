@@ -53,3 +53,11 @@ async def test_the_items_of_a_batch_have_theirs(front: Front) -> None:
     first, second = (f"job_{batch['id'].removeprefix('batch_')}n{i}" for i in (0, 1))
     assert await chain(front, first) == await chain(front, alone) != []
     assert await chain(front, second) == []
+
+
+async def test_a_job_that_wants_nothing_of_a_cache_has_none(front: Front) -> None:
+    refused = (await front.submit(prompt=LONG, cache_prompt=False))["id"]
+    assert await chain(front, refused) == []
+    # With a seed it is the worker's choice.
+    seeded = (await front.submit(prompt=LONG, seed=7))["id"]
+    assert await chain(front, seeded) != []

@@ -9,7 +9,7 @@ from tests.unit.worker_bench import a_lease
 from worker.engine import Step
 from worker.fake import FakeEngine
 from worker.scheduler import FOLLOW_LEAST, Scheduler
-from worker.sequence import Sequence
+from worker.sequence import Sequence, sequences_of
 
 SYSTEM = "You are a shepherd who answers in one short sentence, and never in two. "
 assert len(SYSTEM) > FOLLOW_LEAST
@@ -26,11 +26,17 @@ class Bench:
         self, prompt: str, *, tokens: int = 5, account: str = "alice", shares: bool = False
     ) -> Sequence:
         """A job comes in."""
-        lease = a_lease(prompt, tokens=tokens, account=account)
-        lease = replace(lease, brief=Brief(prompt, share_prefix=shares))
-        sequence = Sequence(lease, list(prompt.encode()))
-        self.scheduler.admit(sequence)
+        (sequence,) = self.admit_all(Brief(prompt, share_prefix=shares), tokens=tokens, account=account)
         return sequence
+
+    def admit_all(self, brief: Brief, *, tokens: int = 5, account: str = "alice") -> list[Sequence]:
+        """A job comes in, with as many answers as it wants."""
+        lease = replace(a_lease(brief.prompt, tokens=tokens, account=account), brief=brief)
+        sequences = sequences_of(lease)
+        for sequence in sequences:
+            sequence.read(list(brief.prompt.encode()))
+            self.scheduler.admit(sequence)
+        return sequences
 
     def step(self, ms: float = 1.0, token_ms: float = 0.0) -> Step:
         """One step."""

@@ -38,6 +38,9 @@ def _flags(
         list[str] | None, _flag("--logit-bias", "ID=BIAS, added to a token's logit; may be repeated")
     ] = None,
     seed: Annotated[int | None, _flag("--seed", "repeat an earlier answer")] = None,
+    no_cache_prompt: Annotated[
+        bool, _flag("--no-cache-prompt", "compute the prompt anew: with a seed, exactly the same text")
+    ] = False,
     logprobs: Annotated[int | None, _flag("--logprobs", "tell log-probabilities (with --json)")] = None,
     ignore_eos: Annotated[bool, _flag("--ignore-eos", "go on until --tokens are used up")] = False,
     output_type: Annotated[
@@ -51,6 +54,7 @@ def _flags(
     given = dict(locals())
     given["logit_bias"] = dict(map(_bias, logit_bias or ())) or None
     given["ignore_eos"] = ignore_eos or None
+    given["cache_prompt"] = False if given.pop("no_cache_prompt") else None
     given["output_type"] = _json("--output-type", output_type)
     schema = _json(f"--json-schema {json_schema}", _read(given.pop("json_schema")))
     if schema is not None:
