@@ -26,9 +26,8 @@ from benchmarks.callers import Ask, Asked, of_llama_server, of_ring
 from benchmarks.models import model
 from benchmarks.peers import program
 from benchmarks.report import Report
-from herder.environment import cores
 from herder.ports import free_port
-from herder.settings import OnOff
+from herder.settings import OnOff, cores
 from tests.e2e.herd import herd
 
 MODEL = os.environ.get("BENCH_MODEL", "100m")

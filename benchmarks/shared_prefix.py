@@ -12,7 +12,7 @@ from itertools import pairwise
 from benchmarks.callers import Answer, Asked, closed_loops, of_ring, tokens_per_s, words
 from benchmarks.report import Report
 from benchmarks.servers import KV_UNIFIED, Server, best, in_turns, llama_server, new_account, ring
-from herder.environment import cores
+from herder.settings import cores
 
 CLIENTS = 16
 REQUESTS = 64

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from herder.errors import SetupError
 from herder.gpus import seen_by
-from herder.settings import Settings
+from herder.settings import Settings, cores
 from herder.sources import as_environment
 
 _PASSED_ON = (
@@ -29,11 +28,6 @@ def of_child(settings: Settings, workers: int) -> dict[str, str]:
         if value is not None:
             found[f"HERDER_{name.upper()}"] = as_environment(value)
     return found | {"PYTHONUNBUFFERED": "1"}
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def of_worker(child: dict[str, str], gpu: str) -> dict[str, str]:

@@ -5,7 +5,9 @@ Flag over environment over file (`.env` in the working directory) over default. 
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,6 +23,11 @@ KV_TYPES: tuple[str, ...] = get_args(KvType)
 THREADS_MAX = 512
 """GGML_MAX_N_THREADS: it aborts above."""
 Share = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def model_name(model: str) -> str:

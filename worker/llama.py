@@ -23,19 +23,26 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 import llama_cpp
 import numpy as np
 
+from herder.brief import Sampling
 from herder.reasoning import MARKS_BYTES
+from herder.settings import cores
 from worker import parameters
 from worker.batch import Batch
-from worker.engine import Drawn, EngineFacts, KvFull, ModelUnusable, Row, Step, StepFailed
+from worker.engine import (
+    Drawn,
+    EngineError,
+    EngineFacts,
+    KvFull,
+    ModelUnusable,
+    Opening,
+    Row,
+    Step,
+    StepFailed,
+)
 from worker.grammar import Grammars
 from worker.sampling import Logits, Sampler, Samplers
 from worker.tuning import Tuning
 
-SEQUENCES_MAX = 256
-"""The most that llama.cpp keeps apart (LLAMA_MAX_SEQ)."""
-KEEPING_LEAST = 32
-KEEPING_A_SLOT = 3
-"""Sequences that only keep what jobs have left, for each that is decoded. A sequence costs room for a row of logits."""
 UNIFIED_SLOTS_MAX = 4
 """Up to so many slots share one cache unless the settings say otherwise: with more, attention over the cells of all of
 them costs each more than shared beginnings usually save."""
@@ -94,13 +101,14 @@ class LlamaEngine:
             )
         if context == 0:
             context = min(llama_cpp.llama_model_n_ctx_train(self._model), CONTEXT_DEFAULT_MAX)
-        self._open_context(slots, kv_tokens or slots * context, threads or os.cpu_count() or 1)
+        threads = threads or cores()
+        self._open_context(slots, kv_tokens or slots * context, threads)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._pieces, longest = self._read_pieces()
         self._facts = self._describe(slots, context, longest)
         self._batch = Batch(self._facts.batch_tokens)
-        self._samplers = Samplers(threads or os.cpu_count() or 1)
+        self._samplers = Samplers(threads)
         self._ends = tuple(token for token in range(len(self._pieces)) if self.ends(token))
         self._grammars = Grammars(self._pieces, self._ends)
         self._suspect = False
@@ -113,7 +121,7 @@ class LlamaEngine:
         wanted = self._tuning.kv_unified
         self._unified = slots <= UNIFIED_SLOTS_MAX if wanted == "auto" else wanted == "on"
         # Slots that only keep need cells of others.
-        sequences = sequences_for(slots) if self._trimmable() and self._unified else slots
+        sequences = parameters.sequences_for(slots) if self._trimmable() and self._unified else slots
         params = parameters.of_context(
             self._tuning, sequences=sequences, unified=self._unified, kv_tokens=kv_tokens, threads=threads
         )
@@ -258,9 +266,18 @@ class LlamaEngine:
         return self._samplers.draw(rows)
 
     def warm(self) -> None:
-        """Decode a token and forget it: weights come from the disk and buffers are made while nobody waits."""
-        self._batch.fill(Step((Row(0, 0, tuple(self.tokenize("a")[:1]) or (0,), sample=True),)))
-        llama_cpp.llama_decode(self._context, self._batch.native)  # where this fails, the first job's will
+        """Decode a token and forget it: weights come from the disk and buffers are made while nobody waits.
+
+        Raises ModelUnusable where nothing can be drawn from what comes out: so it would be for every job.
+        """
+        row = Row(0, 0, tuple(self.tokenize("a")[:1]) or (0,), sample=True)
+        try:
+            drawn = self.step(Step((row,), opens=(Opening(0, Sampling()),)))[0]
+        except EngineError as error:
+            raise ModelUnusable(f"{self._path}: {error}; try another GGUF of this model") from error
+        if drawn.useless:
+            why = "it computes no numbers (NaN or infinite): its weights are damaged"
+            raise ModelUnusable(f"{self._path}: {why}; fetch it again or name another GGUF of this model")
         llama_cpp.llama_memory_clear(self._memory, True)
 
     def close(self) -> None:
@@ -268,11 +285,6 @@ class LlamaEngine:
         self._samplers.close()
         llama_cpp.llama_free(self._context)
         llama_cpp.llama_model_free(self._model)
-
-
-def sequences_for(slots: int) -> int:
-    """How many sequences the cache of so many slots tells apart."""
-    return min(slots + max(slots * KEEPING_A_SLOT, KEEPING_LEAST), SEQUENCES_MAX)
 
 
 def _why(most: int = 8) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from herder.settings import cores
 from worker.digests import check_allowed, other_parts
 from worker.engine import ModelUnusable
 from worker.gguf import BadGguf, Header, read_header
@@ -144,7 +145,7 @@ def _probe(path: Path, wanted: Wanted) -> None:
     if code == 0:
         return
     if code < 0 and wanted != Wanted() and _loaded_apart(path, Wanted())[0] == 0:
-        many = "--threads" if wanted.threads > (os.cpu_count() or 1) else ""
+        many = "--threads" if wanted.threads > cores() else ""
         changed = ", ".join(filter(None, (many, wanted.tuning.unusual)))
         others = f", or change {changed}" if changed else ""
         raise ModelUnusable(

@@ -36,6 +36,12 @@ SPLIT_MODES = {
 GPU_DEVICES = (1, 2)
 """GGML_BACKEND_DEVICE_TYPE_GPU, with memory of its own, and _IGPU, which llama.cpp uses where there is no other."""
 
+SEQUENCES_MAX = 256
+"""The most that llama.cpp keeps apart (LLAMA_MAX_SEQ)."""
+KEEPING_LEAST = 32
+KEEPING_A_SLOT = 3
+"""Sequences that only keep what jobs have left, for each that is decoded. A sequence costs room for a row of logits."""
+
 
 def gpus_seen() -> int:
     """How many GPUs llama.cpp has found and would use."""
@@ -70,6 +76,11 @@ def check_gpus(gpu_layers: int, tuning: Tuning) -> None:
     raise ModelUnusable(
         f"{wanted} GPUs are wanted and llama.cpp sees {seen}: name those that are there (--gpu)"
     )
+
+
+def sequences_for(slots: int) -> int:
+    """How many sequences the cache of so many slots tells apart."""
+    return min(slots + max(slots * KEEPING_A_SLOT, KEEPING_LEAST), SEQUENCES_MAX)
 
 
 def of_model(gpu_layers: int, tuning: Tuning) -> Any:

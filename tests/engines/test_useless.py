@@ -10,6 +10,7 @@ import pytest
 from herder.settings import OnOff
 from tests.engines.random_model import Shape, build, vocabulary_file
 from tests.unit.worker_bench import a_lease
+from worker.engine import ModelUnusable
 from worker.llama import LlamaEngine
 from worker.scheduler import CacheSpoilt, Scheduler
 from worker.sequence import Sequence
@@ -91,3 +92,18 @@ def test_a_neighbour_goes_on_or_runs_again_elsewhere_but_never_fails(line: Line,
         line.ended(bad, neighbour)
         assert not bad.sound
         assert neighbour.tokens == before.tokens
+
+
+def test_a_model_that_computes_nothing_useful_is_not_served(tmp_path: Path) -> None:
+    # Every prompt begins with this token.
+    path = build(tmp_path / "bos.gguf", vocabulary_file("llama-spm"), shape=Shape(poison=1))
+    engine = LlamaEngine(path, slots=1, context=64, threads=1)
+    with pytest.raises(ModelUnusable, match="computes no numbers"):
+        engine.warm()
+    engine.close()
+
+
+def test_a_model_that_stumbles_over_one_token_is(spoilt_model: Path) -> None:
+    engine = LlamaEngine(spoilt_model, slots=1, context=64, threads=1)
+    engine.warm()
+    engine.close()

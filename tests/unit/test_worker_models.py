@@ -221,7 +221,7 @@ def test_threads_beyond_the_cores_are_named_where_settings_make_it_crash(
     monkeypatch: pytest.MonkeyPatch, threads: int, said: str
 ) -> None:
     monkeypatch.setattr(models, "_loaded_apart", lambda path, wanted: (-11 if wanted.threads else 0, ""))
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(models, "cores", lambda: 2)
     with pytest.raises(ModelUnusable) as caught:
         check(HERD_TINY, wanted=Wanted(threads=threads))
     assert str(caught.value).endswith(said)
