@@ -222,14 +222,15 @@ class Broker(reads.Reads):
 
     async def release(
         self, worker_id: str, held: Sequence[tuple[str, int]] | None, *, died: bool, killed: bool = False
-    ) -> int:
-        """Hand jobs back (None: all of this worker's). Returns how many were taken.
+    ) -> tuple[int, int]:
+        """Hand jobs back (None: all of this worker's); (taken, quarantined).
 
         `died` counts it as a lapse of each; `killed` (it was SIGKILL) as half of one.
         """
         pairs = None if held is None else [list(pair) for pair in held]
         arguments = {"worker": worker_id, "held": pairs, "died": died, "killed": killed}
-        return int(await self.scripts.call("release", arguments))
+        taken, quarantined = await self.scripts.call("release", arguments)
+        return int(taken), int(quarantined)
 
     # --- the chores --------------------------------------------------------------------------------------
 

@@ -157,12 +157,12 @@ class Herd:
             # The kernel's own count tells a kill from outside from one for want of memory.
             outside = killed and oom_kills() == current["oom_kills"] != ""
             died = code not in {0, EXIT_FRESH} and not outside
-            taken = await broker.release(current["id"], None, died=died, killed=killed)
+            taken, quarantined = await broker.release(current["id"], None, died=died, killed=killed)
             await broker.leave(current["id"])
             if not current["model"]:
                 current["model"] = await Waiting(broker).inherited(current["id"])
             if taken:
-                self.print_line(name, f"jobs taken back: {taken}")
+                self.print_line(name, f"jobs taken back: {taken}, of them quarantined: {quarantined}")
             return was_at_work
 
         async def ended_by_itself(code: int) -> bool:

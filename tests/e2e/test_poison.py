@@ -55,6 +55,8 @@ async def test_a_job_that_keeps_killing_its_worker(poison: str) -> None:
     assert (account.available, account.held) == (100_000 - FEE * len(others), 0)
     assert any(record.attempt > 1 for record in others), "nobody was in company of it"
     assert herd.said(ENDS[poison])
+    # One that hangs may have lapsed before its worker ends.
+    assert poison != "[[crash]]" or herd.said("jobs taken back: 1, of them quarantined: 1")
     assert (started_again["api"], started_again["courier"]) == (0, 0)
     # Twice in company and twice alone; a lease that lapses before the watchdog bites may bring it to another worker.
     assert 2 <= started_again["worker-1"] + started_again["worker-2"] <= 6

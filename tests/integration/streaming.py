@@ -206,7 +206,7 @@ class Hand:
 
     async def die(self, lease: Lease) -> None:
         """The worker dies with this job."""
-        assert await self.broker.release(WORKER, [(lease.job_id, lease.attempt)], died=True) == 1
+        assert await self.broker.release(WORKER, [(lease.job_id, lease.attempt)], died=True) == (1, 0)
 
     async def settle(
         self, lease: Lease, text: str, tokens: int = 1, outcome: Outcome = Outcome.SUCCEEDED

@@ -49,7 +49,7 @@ async def test_a_missing_reference_changes_nothing(broker: Broker) -> None:
     gone = replace(lease, job_id="job_nobody_knows")
     assert await ring.settle(gone, 1) is SettleReply.STALE
     assert await ring.say(gone, "x") == "STALE"
-    assert await broker.release("w1", [("job_nobody_knows", 1)], died=True) == 0
+    assert await broker.release("w1", [("job_nobody_knows", 1)], died=True) == (0, 0)
     assert await broker.job("job_nobody_knows") is None
     assert await everything(broker) == before
 

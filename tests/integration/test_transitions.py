@@ -160,7 +160,7 @@ async def test_release_keeps_the_rank_and_counts_nothing(broker: Broker) -> None
     first = await ring.submit("alice")
     lease = await ring.lease_one()
     await ring.submit("bob")
-    assert await broker.release("w1", [(lease.job_id, lease.attempt)], died=False) == 1
+    assert await broker.release("w1", [(lease.job_id, lease.attempt)], died=False) == (1, 0)
     assert await broker.position(MODEL, first.job_id) == 0
     again = await ring.lease_one("w2")
     assert (again.job_id, again.attempt) == (first.job_id, 2)
@@ -175,7 +175,7 @@ async def test_a_flagged_job_never_goes_back_in_line(broker: Broker) -> None:
         accepted = await ring.submit("alice")
         await ring.lease_one()
         await broker.cancel("alice", accepted.job_id)
-        assert await broker.release("w1", None, died=died) == 1
+        assert await broker.release("w1", None, died=died) == (1, 0)
         assert await status(broker, accepted.job_id) is Status.CANCELLED
     assert await ring.balances("alice") == (100, 0)
 
@@ -267,7 +267,7 @@ async def test_a_kill_is_half_the_evidence_of_a_crash(broker: Broker) -> None:
         await broker.release("w1", None, died=True, killed=True)
     assert await status(broker, accepted.job_id) is Status.QUEUED
     await ring.lease_one()
-    await broker.release("w1", None, died=True, killed=True)
+    assert await broker.release("w1", None, died=True, killed=True) == (1, 1)
     assert await status(broker, accepted.job_id) is Status.FAILED
 
 

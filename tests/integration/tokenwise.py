@@ -88,7 +88,7 @@ class Hand:
 
     async def die(self, lease: Lease) -> None:
         """The worker dies with this job."""
-        assert await self._broker.release(WORKER, [(lease.job_id, lease.attempt)], died=True) == 1
+        assert await self._broker.release(WORKER, [(lease.job_id, lease.attempt)], died=True) == (1, 0)
 
 
 def data_of(reply: httpx.Response) -> list[dict[str, Any]]:

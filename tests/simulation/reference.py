@@ -235,16 +235,17 @@ class Reference(Time):
 
     def release(
         self, worker: str, held: Sequence[tuple[str, int | None]], *, died: bool, killed: bool = False
-    ) -> int:
-        """How many jobs are taken from the worker; one by one, in this order. No attempt stands for any."""
+    ) -> tuple[int, int]:
+        """Jobs taken from the worker, and quarantined; one by one, in this order. No attempt stands for any."""
         own = {job.ask.job_id: job for job in self.running(worker)}
         taken = [own[name] for name, attempt in held if name in own and attempt in (None, own[name].attempt)]
+        quarantined = 0
         for job in taken:
             if died:
-                self._lapse(job, "i2", "f2", "g2", 0.5 if killed else 1.0)
+                quarantined += self._lapse(job, "i2", "f2", "g2", 0.5 if killed else 1.0)
             else:
                 self._back(job, "i2", "e")
-        return len(taken)
+        return len(taken), quarantined
 
     def _back(self, job: Job, cancelled: str, requeued: str) -> None:
         """An attempt ends without an answer and without blame."""

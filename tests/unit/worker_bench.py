@@ -143,10 +143,12 @@ class FakeBroker:
         self._replied()
         return SettleReply.OK
 
-    async def release(self, worker_id: str, held: Sequence[tuple[str, int]] | None, *, died: bool) -> int:
+    async def release(
+        self, worker_id: str, held: Sequence[tuple[str, int]] | None, *, died: bool
+    ) -> tuple[int, int]:
         self._called()
         self.released += [pair for pair in held or () if self.running.pop(pair[0], None) == pair[1]]
-        return len(self.released)
+        return len(self.released), 0
 
     async def leave(self, worker_id: str) -> None:
         self._called()
