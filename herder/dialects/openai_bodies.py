@@ -18,7 +18,9 @@ COMPLETION_TOKENS = 16  # where none are named: OpenAI's own default
 PROMPTS_MAX = 128  # of one request; more go to /v1/batches
 TOKENS_MAX = 100_000  # of one prompt that is a list of tokens; no context here is longer
 SCHEMA_FIELDS = ("name", "description", "strict", "schema")
-_SAME = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias", "n", "seed")
+_SAME = (
+    "temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias", "n", "seed", "cache_prompt",
+)  # fmt: skip
 COMPLETION_NAMES = {"tokens": "max_tokens"}
 NAMES_OF_MANY = {**COMPLETION_NAMES, "items": "prompt", "prompts": "prompt"}
 CHAT_NAMES = {"tokens": "max_tokens", "logprobs": "top_logprobs", "system": "messages"}
@@ -42,6 +44,7 @@ class OpenAIBody(Lenient):
     logit_bias: Any = None
     n: Any = None
     seed: Any = None
+    cache_prompt: Any = None  # not OpenAI's, but llama-server's
     stop: Any = None
     max_tokens: Any = None
     metadata: dict[str, Any] | None = None

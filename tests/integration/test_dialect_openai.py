@@ -69,6 +69,13 @@ async def test_a_completion(front: Front) -> None:
     assert await front.balances() == (988, 0)
 
 
+@pytest.mark.parametrize("cached", [True, False, None])
+async def test_what_the_cache_is_for_may_be_said_beside_a_seed(front: Front, cached: bool | None) -> None:
+    _, lease = await _answered(front, COMPLETIONS, prompt="Once", seed=-1, cache_prompt=cached)
+    assert lease.brief.sampling.seed == 2**32 - 1
+    assert (lease.brief.cache_prompt, lease.brief.repeatable) == (cached is not False, cached is not True)
+
+
 async def test_a_chat(front: Front) -> None:
     hi = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
     messages = [{"role": "developer", "content": "brief"}, hi]

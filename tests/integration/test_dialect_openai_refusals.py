@@ -51,6 +51,7 @@ def called(arguments: Any) -> dict[str, Any]:
         ({"prompt": "a", "best_of": True}, "best_of"),
         ({"prompt": "a", "top_p": False}, "top_p"),
         ({"prompt": "a", "n": True}, "n"),
+        ({"prompt": "a", "cache_prompt": "no"}, "cache_prompt"),
         ({"prompt": "a", "stop": 0}, "stop"),
         ({"prompt": "a", "stop": {}}, "stop"),
         ({"prompt": "a", "echo": True, "logprobs": 1}, "logprobs"),
