@@ -42,17 +42,15 @@ class Schemas:
         """The schema as the worker reads it. Raises InvalidRequest (no answer of so many tokens can fit it, or it
         cannot be compiled), Overloaded (there was no turn to try it)."""
         least = least_bytes(form.tree)
-        # 1. Too few however long the model's tokens are.
-        at_least = -(-least // max(card.max_piece_bytes, 1))
-        if tokens < at_least:
-            raise _too_few(form, card, at_least, "at least ")
         text = as_text(form.tree)
         name = hashlib.sha256(text.encode()).digest()
-        # 2. Enough however short they are, or counted. Where nobody here can, the worker does, and all is refunded.
+        # Enough however short the model's tokens are, or counted. Where nobody here can, it may be too few however long
+        # they are; else the worker counts, and all is refunded.
         if tokens < least:
             counted = await self._counted(name, form, card, counter)
-            if counted is not None and tokens < counted:
-                raise _too_few(form, card, counted, "")
+            needed = counted or -(-least // max(card.max_piece_bytes, 1))
+            if tokens < needed:
+                raise _too_few(form, card, needed, "" if counted else "at least ")
         if name not in self._tried:
             self._remember(name, await self._why_not(text, form.where))
         why = self._tried[name]

@@ -54,7 +54,7 @@ class _Cursor:
 
     def skip(self, count: int) -> None:
         if count < 0 or self.at + count > len(self.data):
-            raise BadGguf("the file ends in the middle of its header: it is truncated")
+            raise BadGguf("the file ends in the middle of its header: it is truncated or damaged")
         self.at += count
 
     def number(self, form: str) -> int:

@@ -16,6 +16,8 @@ LEARNING = 0.5
 ROWS_UNIT, TOKENS_UNIT = 8, 64
 BLOCK = 64
 """Rows of which llama.cpp on a processor computes the attention at once; fewer go row by row, which takes longer."""
+FIXED_MOST_MS = 10_000.0
+"""The longest that a step of a fixed number of rows may take: the watchdog waits for it, and so do newcomers."""
 LEAST_TOKEN_MS = 1e-3
 SPEED_HALF_LIFE_MS = 10_000.0
 
@@ -71,11 +73,13 @@ class PrefillPace:
     def budget(self, decoding: int, *, fixed: bool = False) -> int:
         """Prefill tokens for a step in which `decoding` sequences each wait for their next token.
 
-        `fixed`: whatever has been measured, as many as where nothing has.
+        `fixed`: a block, whatever has been measured, unless that takes very long.
         """
         room = self._batch_tokens - decoding
         tokens = FIRST_BUDGET
-        if self._time.token_ms and not fixed:
+        if fixed and self._time.token_ms * BLOCK <= FIXED_MOST_MS:
+            tokens = BLOCK
+        elif self._time.token_ms:
             # The more callers are reading along, the less of their time one long prompt may take.
             target_ms = self._target_ms * (1 - READERS_SHARE * decoding / self._slots)
             spare_ms = max(0.0, target_ms - self._time.without_prompts(decoding))

@@ -91,6 +91,7 @@ class Prefixes:
         if source.length:
             self.cells.copy(source.slot, slot, source.length)
             self.copies[slot] = source
+        self._keep_to(max(self._allowance.cells, source.length))
         self._enter(sequence, slot, source, self._kept.get(source.slot))
         return True
 
@@ -175,8 +176,8 @@ class Prefixes:
         if not wanted or (not self._pinned(slot) and self._merged(slot, kept)):
             self._drop(slot)
         if self._shares:  # else no step passes over what another slot keeps
-            excess = self.cells.held(self._kept) - self._allowance.cells
-            self._make_room(self.cells.used - max(excess, 0), NOTHING)
+            # All that this job has left may stay until the next one begins: it may be the same again.
+            self._keep_to(self._allowance.cells + self.cells.alone(slot))
 
     def _merged(self, slot: int, kept: Kept) -> bool:
         """Whether another slot holds all of this; what this one holds all of is dropped."""
@@ -204,6 +205,11 @@ class Prefixes:
         """Drop all that is kept; nothing is live."""
         for slot in list(self._kept):
             self._drop(slot)
+
+    def _keep_to(self, cells: int) -> None:
+        """Cut kept slots to so many cells in all, as far as the copies of this step let them be cut."""
+        excess = self.cells.held(self._kept) - cells
+        self._make_room(self.cells.used - max(excess, 0), NOTHING)
 
     def _worth(self, slot: int) -> float:
         """What is lost with a slot: tokens to compute again, times how likely that is."""

@@ -124,12 +124,27 @@ async def test_flags_and_several_answers_on_a_terminal(
     assert events[-1]["job"]["result"]["choices"][1]["text"] == "bl"
 
 
+async def test_flags_that_say_what_the_cache_is_for(
+    herd: Herd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal(herd, monkeypatch, capsys)
+    for flags, cached, repeatable in (
+        ([], True, True),
+        (["--cache-prompt"], True, False),
+        (["--no-cache-prompt"], False, True),
+    ):
+        told = ("--tokens", "40", "--n", "2", "--seed", "7", *flags)
+        _, lease = await asyncio.gather(terminal("run", "hi", *told), answered(herd))
+        assert (lease.brief.cache_prompt, lease.brief.repeatable) == (cached, repeatable)
+
+
 async def test_what_flags_cannot_be(
     herd: Herd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = Terminal(herd, monkeypatch, capsys)
     for flags, said in (
         (["--logit-bias", "x=1"], "--logit-bias x=1: must be ID=BIAS"),
+        (["--logit-bias", "7=1", "--logit-bias", "7=2"], "--logit-bias: token 7 is given twice"),
         (["--n", "2", "--stream"], "--stream shows one answer"),
         (["--n", "9"], "n: "),
         (["--json-schema", "/nope"], "--json-schema: cannot read '/nope': no such file or directory"),

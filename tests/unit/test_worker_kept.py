@@ -185,8 +185,11 @@ def test_of_jobs_with_one_beginning_little_but_that_is_kept() -> None:
         )
         if i % 2:
             bench.finish()
+    bench.admit("something else")
+    bench.step()
     kept = bench.scheduler.prefixes.kept_cells
     assert len(system) <= kept <= 2 * len(system)
+    bench.finish()
     assert bench.run(f"{system}What now?").cached >= len(system)
 
 
@@ -208,7 +211,21 @@ def test_what_nobody_wants_again_does_not_fill_the_cache() -> None:
         bench.run(f"{i:03} " * 60, tokens=1)
         most = max(most, bench.scheduler.prefixes.kept_cells)
     assert most > 1_000
+    # What the last job has left waits for the next one, and no step passes over it but what is allowed.
+    assert bench.scheduler.prefixes.kept_cells <= 4_000 * LEAST_SHARE + 240
+    bench.admit("something else")
+    bench.step()
     assert bench.scheduler.prefixes.kept_cells <= 4_000 * LEAST_SHARE
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_the_same_again_finds_all_of_it_however_little_may_be_kept(slots: int) -> None:
+    bench = Bench(slots=slots, context=4_000, sequences=100)
+    for i in range(90):
+        bench.run(f"{i:03} " * 60, tokens=1)
+    prompt = "What was that? " * 40
+    assert bench.run(prompt).cached == 0
+    assert bench.run(prompt).cached == len(prompt) - 1
 
 
 def test_tokens_are_compared_without_a_loop() -> None:

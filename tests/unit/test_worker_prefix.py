@@ -8,6 +8,7 @@ import pytest
 
 from herder.brief import Brief
 from tests.unit.prefix_bench import SYSTEM, Bench
+from worker.pace import BLOCK
 from worker.scheduler import FOLLOW_LEAST, STILL_MAX, Scheduler
 from worker.sequence import Sequence
 
@@ -41,7 +42,8 @@ def test_a_job_that_is_to_repeat_itself_begins_alone_with_an_empty_cache() -> No
     bench.run(SYSTEM + "One?")
     assert bench.run(SYSTEM + "One?", tokens=9).cached
     (alone,) = bench.admit_all(Brief(SYSTEM + "One?", repeatable=True))
-    bench.step()
+    while not alone.decoding:
+        bench.step()
     assert alone.cached == 0
     assert bench.scheduler.prefixes.kept_cells == 0
     # In company it takes what there is: it would not repeat itself anyway.
@@ -67,6 +69,7 @@ def test_a_job_that_is_to_repeat_itself_reads_its_prompt_in_equal_steps() -> Non
             [[(row.start, len(row.tokens)) for row in step.rows] for step in bench.engine.steps[before:]]
         )
     assert steps[0] == steps[1] == steps[2]
+    assert len(steps[0]) == -(-500 // BLOCK) + 4
 
 
 def test_a_job_without_its_prompt_cached_takes_nothing_in_company_either() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,9 +38,10 @@ def _flags(
         list[str] | None, _flag("--logit-bias", "ID=BIAS, added to a token's logit; may be repeated")
     ] = None,
     seed: Annotated[int | None, _flag("--seed", "repeat an earlier answer")] = None,
-    no_cache_prompt: Annotated[
-        bool, _flag("--no-cache-prompt", "compute the prompt anew: with a seed, exactly the same text")
-    ] = False,
+    cache_prompt: Annotated[
+        bool | None,
+        _flag("--cache-prompt/--no-cache-prompt", "whether the prompt may begin with what the cache has"),
+    ] = None,
     logprobs: Annotated[int | None, _flag("--logprobs", "tell log-probabilities (with --json)")] = None,
     ignore_eos: Annotated[bool, _flag("--ignore-eos", "go on until --tokens are used up")] = False,
     output_type: Annotated[
@@ -52,9 +53,8 @@ def _flags(
 ) -> dict[str, Any]:
     """What was given, as the calls of the library take it. Raises UsageProblem."""
     given = dict(locals())
-    given["logit_bias"] = dict(map(_bias, logit_bias or ())) or None
+    given["logit_bias"] = _biases(logit_bias or ()) or None
     given["ignore_eos"] = ignore_eos or None
-    given["cache_prompt"] = False if given.pop("no_cache_prompt") else None
     given["output_type"] = _json("--output-type", output_type)
     schema = _json(f"--json-schema {json_schema}", _read(given.pop("json_schema")))
     if schema is not None:
@@ -85,6 +85,15 @@ def _read(path: Path | None) -> str | None:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
         raise UsageProblem(f"--json-schema: cannot read {str(path)!r}: {why.lower()}") from None
+
+
+def _biases(given: Sequence[str]) -> dict[str, float]:
+    biases: dict[str, float] = {}
+    for token, bias in map(_bias, given):
+        if token in biases:
+            raise UsageProblem(f"--logit-bias: token {token} is given twice")
+        biases[token] = bias
+    return biases
 
 
 def _bias(given: str) -> tuple[str, float]:
