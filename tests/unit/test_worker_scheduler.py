@@ -122,6 +122,18 @@ def test_one_slow_step_does_not_make_a_machine_slow() -> None:
     assert pace.budget(2) < before / 5
 
 
+def test_a_fixed_budget_is_a_block_unless_that_takes_very_long() -> None:
+    pace = PrefillPace(slots=4, batch_tokens=2_048)
+    assert pace.budget(0, fixed=True) == BLOCK
+    for token_ms in (0.1, 10.0, 100.0):
+        for _ in range(20):
+            pace.measured(0, 64, 64 * token_ms)
+        assert pace.budget(0, fixed=True) == BLOCK
+    for _ in range(20):
+        pace.measured(0, 64, 64 * 400.0)
+    assert pace.budget(0, fixed=True) == pace.budget(0) < BLOCK
+
+
 def test_a_budget_never_overfills_the_batch() -> None:
     pace = PrefillPace(slots=300, batch_tokens=256)
     assert pace.budget(250) == 6
