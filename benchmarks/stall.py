@@ -1,7 +1,8 @@
 """What one long prompt does to those who read along: the worst gap between two of their tokens, and the wall time.
 
 Four sequences decode; then a prompt of three quarters of the context comes. llama-server is at the settings of a small
-grid where gap × wall time is least: small batches keep the gap short and make the prompt slow.
+grid where gap × wall time is least: small batches keep the gap short and make the prompt slow. Beside it the same for
+llama-server as it comes, with the batches that it has by default.
 """
 
 from __future__ import annotations
@@ -35,20 +36,26 @@ GRID: tuple[tuple[str, ...], ...] = (
 
 
 async def run(report: Report, rounds: int) -> None:
-    """Labels: `worst_gap` and `wall`, ours ÷ llama-server's; and both in seconds."""
+    """Labels: `worst_gap` and `wall`, ours ÷ llama-server's (`…_default`: without options); and both in seconds."""
     options = await best(report, SLOTS, CONTEXT, GRID, _trial)
-    with ring(SLOTS, CONTEXT) as ours, llama_server(SLOTS, CONTEXT, options) as theirs:
-        for server in (ours, theirs):
+    with (
+        ring(SLOTS, CONTEXT) as ours,
+        llama_server(SLOTS, CONTEXT, options) as theirs,
+        llama_server(SLOTS, CONTEXT, ()) as default,
+    ):
+        for server in (ours, theirs, default):
             await _round(server, "warm up")
             report.note(server.command)
         for number in range(rounds):
             found: dict[str, tuple[float, float]] = {}
-            for server, name in in_turns(number, ours, theirs):
+            for server, name in (*in_turns(number, ours, theirs), (default, "llama_server_default")):
                 found[name] = await _round(server, number)
                 report.add(f"{name}_gap_s", found[name][0])
                 report.add(f"{name}_wall_s", found[name][1])
             report.add("worst_gap", found["ring"][0] / found["llama_server"][0])
             report.add("wall", found["ring"][1] / found["llama_server"][1])
+            report.add("worst_gap_default", found["ring"][0] / found["llama_server_default"][0])
+            report.add("wall_default", found["ring"][1] / found["llama_server_default"][1])
     report.note(
         f"{READERS} readers of {READER_TOKENS} tokens, one prompt of {LONG_WORDS} words where {CONTEXT} tokens fit;"
         " the grid's value is 1 ÷ (gap × wall)"
