@@ -15,6 +15,8 @@ class Progress:
         self._now = now
         self._began: float | None = None
         self._moved = now()
+        self.last_s = 0.0
+        """What the last step took."""
 
     def began(self) -> None:
         """A step was handed to the engine."""
@@ -23,10 +25,10 @@ class Progress:
     def ended(self) -> float:
         """It has come to an end, well or not; its milliseconds."""
         assert self._began is not None, "no step was under way"
-        elapsed_ms = (self._now() - self._began) * 1000
+        self.last_s = self._now() - self._began
         self._began = None
         self.moved()
-        return elapsed_ms
+        return self.last_s * 1000
 
     def moved(self) -> None:
         """There was nothing to do, or something was done."""

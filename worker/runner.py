@@ -249,10 +249,10 @@ class Runner:
     # --- report ------------------------------------------------------------------------------------------
 
     async def _report_loop(self) -> None:
-        """Send text and settlements: a first token or an end at once, the rest when more has gathered."""
+        """Send text and settlements: a first token or an end at once, the rest with what comes within a moment."""
         while True:
             await self._fresh.wait()
-            if not self._urgent.is_set():
+            if not self._urgent.is_set() and self._progress.last_s < self._outbox.gather_s:
                 await wait(self._urgent, self._outbox.gather_s)
             self._fresh.clear()
             self._urgent.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from herder.pricing import capture
 from herder.protocol import FinishReason, Outcome
 from tests.unit.worker_bench import TERMS, a_lease
 from tests.unit.worker_loop import OPTIONS, Gate, at_work
+from worker.pulse import wait
 
 
 async def test_jobs_are_answered_reported_and_settled() -> None:
@@ -40,6 +42,29 @@ async def test_the_first_token_is_reported_at_once() -> None:
         # The second step has not ended, and the first token is out.
         await bench.broker.until(lambda: bench.broker.log[job.job_id])
         assert [(c.first_index, c.token_count) for c in bench.broker.log[job.job_id]] == [(0, 1)]
+
+
+@pytest.mark.parametrize(("gather_s", "chunks"), [(1e-9, 20), (30.0, 2)])
+async def test_text_waits_for_more_only_where_a_step_is_quicker(
+    monkeypatch: pytest.MonkeyPatch, gather_s: float, chunks: int
+) -> None:
+    """One that waits for longer than any step gets the rest with the end; one that would wait in vain waits never."""
+    waited = []
+
+    async def noted(event: asyncio.Event, seconds: float) -> None:
+        waited.append(seconds)
+        await wait(event, seconds)
+
+    monkeypatch.setattr("worker.outbox.GATHER_S", gather_s)
+    monkeypatch.setattr("worker.outbox.GATHER_MOST_S", gather_s)
+    monkeypatch.setattr("worker.runner.wait", noted)
+    async with at_work() as bench:
+        job = a_lease(tokens=20)
+        bench.broker.queue.append(job)
+        bench.bell.ring("queue")
+        await bench.settled(job.job_id)
+        assert len(bench.broker.log[job.job_id]) <= chunks
+    assert (gather_s in waited) == (chunks == 2)
 
 
 async def test_an_answer_that_ends_is_not_cut_and_its_end_token_not_counted() -> None:
