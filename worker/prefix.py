@@ -55,18 +55,16 @@ class Prefixes:
 
     # --- find --------------------------------------------------------------------------------------------
 
-    def find(self, sequence: Sequence) -> tuple[Source, Leader | None]:
+    def find(self, sequence: Sequence, *, anew: bool = False) -> tuple[Source, Leader | None]:
         """Where the prompt may begin now, and the job that is computing a longer part of it, if there is one.
 
-        One that is to repeat itself begins alone, or with what its own other answers have.
+        `anew`, and without `cache_prompt`: nothing but what the job's own other answers have.
         """
         if not self._reuse:
             return NOTHING, None
-        own = {slot: live for slot, live in self._live.items() if live[0].key == sequence.key}
-        brief = sequence.lease.brief
-        if brief.cache_prompt and not (brief.repeatable and len(own) == len(self._live)):
+        if sequence.lease.brief.cache_prompt and not anew:
             return find(sequence, self._live, self._kept)
-        return find(sequence, own, {})
+        return find(sequence, {s: live for s, live in self._live.items() if live[0].key == sequence.key}, {})
 
     # --- begin and end -----------------------------------------------------------------------------------
 
@@ -75,12 +73,15 @@ class Prefixes:
         needed = sequence.reserved - source.length
         return self.cells.held(self._live, (source.slot, source.length)) + needed + ahead <= self._kv_tokens
 
-    def begin(self, sequence: Sequence, source: Source) -> bool:
-        """Put a job that fits into a slot, sharing the source's cells; False when no slot can be had in this step."""
+    def begin(self, sequence: Sequence, source: Source, *, anew: bool = False) -> bool:
+        """Put a job that fits into a slot, sharing the source's cells; False when no slot can be had in this step.
+
+        `anew`: with all cells to itself, from the first one on.
+        """
         needed = sequence.reserved - source.length
         if not self._shares:
             return self._begin_apart(sequence, source)
-        if sequence.lease.brief.repeatable and not self._live:
+        if anew and not self._live:
             self.clear()  # where its cells lie is seen in the last bits of its logits
         if not self._empty_slot(source):
             # Where no slot is to spare, that of the source is.

@@ -127,7 +127,7 @@ class Scheduler:
         self._start_waiting()
         running = [(s.slot, s) for s in self._held if s.slot is not None]
         rows = [Row(slot, s.done, (s.tokens[-1],), sample=True) for slot, s in running if s.decoding]
-        budget = self._pace.budget(len(rows), fixed=repeatable([s for _, s in running]))
+        budget = self._pace.budget(len(rows), fixed=repeatable(self._held))
         for slot, sequence in running:
             if sequence.decoding or budget <= 0:
                 continue
@@ -168,13 +168,14 @@ class Scheduler:
         """Let a sequence begin, or follow another; False when it can do neither now."""
         if sequence in self._follows:
             return True
-        source, leader = self.prefixes.find(sequence)
+        anew = repeatable(self._held)
+        source, leader = self.prefixes.find(sequence, anew=anew)
         if leader and leader.length - source.length >= FOLLOW_LEAST and sequence not in self._alone:
             self._follows[sequence] = Follow(leader.sequence, leader.length, leader.sequence.done)
             return True
         if not self.prefixes.fits(sequence, source, ahead):
             return False
-        if not self.prefixes.begin(sequence, source):
+        if not self.prefixes.begin(sequence, source, anew=anew):
             self._look = True  # this step's copies are in the way, the next one's may not be
             return False
         self._opens.append(sequence)

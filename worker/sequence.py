@@ -206,9 +206,9 @@ def sequences_of(lease: Lease) -> list[Sequence]:
     return [Sequence(lease, choice=choice) for choice in range(lease.brief.n)]
 
 
-def repeatable(running: Seq[Sequence]) -> bool:
+def repeatable(held: Seq[Sequence]) -> bool:
     """Whether these are the answers to one job, alone, that is to be computed in the same way each time."""
-    return len({sequence.key for sequence in running}) == 1 and running[0].lease.brief.repeatable
+    return len({sequence.key for sequence in held}) == 1 and held[0].lease.brief.repeatable
 
 
 def _with_stream(lease: Lease, choice: int) -> Lease:

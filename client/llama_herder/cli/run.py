@@ -216,7 +216,9 @@ def _quote_fields(found: Quote, automatic: bool) -> dict[str, object]:
         "fee": found.fee,
         "ahead in line": found.position,
         "balance": found.balance,
-        "most tokens": found.max_tokens,
+        "the balance buys": f"{found.max_tokens} tokens"
+        if found.max_tokens is not None
+        else "any number of tokens",
         "accepted": "yes" if found.feasible else f"no: {reason}",
         **({"warning": found.warning} if found.warning else {}),
     }
