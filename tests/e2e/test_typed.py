@@ -67,6 +67,8 @@ def test_too_few_tokens_are_refused_with_the_number_that_is_enough(up: Up) -> No
         before = herder.account().available
         with pytest.raises(InvalidRequest) as refused:
             herder.submit("hi", 6, output_type=wanted)
+        with pytest.raises(InvalidRequest, match="the shortest answer"):
+            herder.quote("hi", 6, output_type=wanted)
         with pytest.raises(InvalidRequest, match="the shortest answer") as quoted:
             herder.quote("hi", 1, output_type=wanted)
         assert quoted.value.extra["limit"] == refused.value.extra["limit"]
